@@ -1,0 +1,89 @@
+"""The node "Apply First Block Cache": checks its inputs and hands back a clone of the model with one wrapper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import architecture, report
+from .run import WRAPPER_KEY, Engine, Settings, outer_sample_wrapper
+
+PATCHER_METHODS = ("clone", "add_wrapper_with_key", "remove_wrappers_with_key", "get_model_object")
+
+
+class ApplyFirstBlockCache:
+    """Implementation of the node ApplyFBCacheOnModel; names and meaning of the inputs as in Comfy-WaveSpeed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def validate(
+        self,
+        residual_diff_threshold: float = 0.0,
+        start: float = 0.0,
+        end: float = 1.0,
+        max_consecutive_cache_hits: int = -1,
+    ) -> bool | str:
+        """Before queueing: True, or the sentence that ComfyUI shows on the node. Values that come over a link are not known
+        yet and arrive as None; they are checked when the node runs."""
+        values = (residual_diff_threshold, start, end, max_consecutive_cache_hits)
+        limits = (0.0, 0.0, 1.0, -1)
+        try:
+            self.engine.core.check_options(*(limit if value is None else value for value, limit in zip(values, limits, strict=True)))
+        except (ValueError, TypeError, OverflowError) as problem:
+            return str(problem)
+        return True
+
+    def run(
+        self,
+        model: Any,
+        object_to_patch: str,
+        residual_diff_threshold: float,
+        start: float = 0.0,
+        end: float = 1.0,
+        max_consecutive_cache_hits: int = -1,
+        unique_id: str | None = None,
+    ) -> tuple[Any]:
+        missing = [name for name in PATCHER_METHODS if not hasattr(model, name)]
+        if missing:
+            raise TypeError(
+                f"The model input is a {type(model).__name__}, not a diffusion model that ComfyUI can patch. "
+                "Connect the MODEL output of a loader or of another model node."
+            )
+        on = self.engine.core.check_options(residual_diff_threshold, start, end, max_consecutive_cache_hits)
+        diffusion_model = self._object(model, object_to_patch)
+        if not on:
+            off = "residual_diff_threshold is 0" if residual_diff_threshold <= 0 else "max_consecutive_cache_hits is 0"
+            report.show_on_node(f"Off: {off}.", unique_id)
+            return (model,)
+        try:
+            architecture.find(self.engine.architectures, diffusion_model)
+        except architecture.UnsupportedModelError as problem:
+            report.tell(f"Passed through: {problem}.", unique_id)
+            return (model,)
+        from comfy.patcher_extension import WrappersMP
+
+        settings = Settings(
+            object_to_patch=object_to_patch,
+            threshold=residual_diff_threshold,
+            start=start,
+            end=end,
+            max_consecutive_hits=max_consecutive_cache_hits,
+            node_id=unique_id,
+        )
+        patched = model.clone()
+        # The last of several such nodes wins; two caches in one model would measure each other.
+        patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY)
+        patched.add_wrapper_with_key(
+            WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, outer_sample_wrapper(self.engine, settings)
+        )
+        return (patched,)
+
+    @staticmethod
+    def _object(model: Any, name: str) -> Any:
+        try:
+            return model.get_model_object(name)
+        except AttributeError as problem:
+            raise ValueError(
+                f"object_to_patch is {name!r}, which this model ({type(model.model).__name__}) does not have. "
+                "Use diffusion_model."
+            ) from problem

@@ -1,0 +1,63 @@
+"""What a run did, in words: one line on the node and one in the log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+log = logging.getLogger("wavespeed")
+
+
+def small_number(value: float) -> str:
+    """At least two significant digits without the zero before the point: .09, .0013, 1.2."""
+    text = f"{value:.2f}" if value >= 0.1 else f"{value:.2g}" if value >= 0.0001 else f"{value:.1e}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def bytes_text(count: int) -> str:
+    if count >= 1 << 30:
+        return f"{count / (1 << 30):.1f} GiB"
+    return f"{count / (1 << 20):.1f} MiB"
+
+
+def why_nothing_was_reused(statistics: dict[str, Any], threshold: float) -> str:
+    """The main reason in a few words; empty when a run was too short to reuse anything."""
+    reasons = statistics["reasons"]
+    if reasons["not_finite"]:
+        return "the model gave NaN or infinite values"
+    if reasons["changed"] and reasons["changed"] >= max(reasons["sigma"], reasons["hits"]):
+        return f"the smallest change was {small_number(statistics['change_min'])}, the threshold is {small_number(threshold)}"
+    if reasons["sigma"]:
+        return "start and end leave no step to reuse"
+    return ""
+
+
+def run_line(family: str, statistics: dict[str, Any], threshold: float) -> str:
+    """For example: Flux · 28 evaluations: 16 computed, 12 reused (43 %) · mean change .09 · cache 3.1 MiB"""
+    evaluations, reused = statistics["evaluations"], statistics["reused"]
+    if statistics["disabled"]:
+        return f"{family} · cache off: {statistics['disabled']}"
+    if not evaluations:
+        return f"{family} · cache idle: the first block was never called (another node may replace or skip it)"
+    share = f" ({100 * reused / evaluations:.0f} %)" if reused else ""
+    parts = [f"{family} · {evaluations} evaluations: {statistics['computed']} computed, {reused} reused{share}"]
+    if statistics["compared"]:
+        parts.append(f"mean change {small_number(statistics['change_sum'] / statistics['compared'])}")
+    parts.append(f"cache {bytes_text(statistics['bytes'])}")
+    reason = "" if reused else why_nothing_was_reused(statistics, threshold)
+    return " · ".join(parts) + (f" · nothing reused: {reason}" if reason else "")
+
+
+def show_on_node(text: str, node_id: str | None) -> None:
+    """Puts one line of text on a node in the editor, where there is a server with an editor."""
+    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    send = getattr(server, "send_progress_text", None)
+    if send is not None and node_id is not None:
+        send(text, node_id)
+
+
+def tell(text: str, node_id: str | None) -> None:
+    """On the node and in the log."""
+    show_on_node(text, node_id)
+    log.info("First Block Cache: %s", text)

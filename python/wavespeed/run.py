@@ -1,0 +1,170 @@
+"""One sampling run with the cache: wrappers that open and close native sessions around ComfyUI's sampling.
+
+Nothing survives a run. The session, its tensors and the hooks live between the beginning and the end of OUTER_SAMPLE; the hooks
+are in the model only while it is being called.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import architecture, keys, report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from .operations import Operations
+
+WRAPPER_KEY = "wavespeed_first_block_cache"
+SECONDS_BETWEEN_TEXTS = 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user typed on the node. Shared by all clones of the patched model, therefore immutable."""
+
+    object_to_patch: str
+    threshold: float
+    start: float
+    end: float
+    max_consecutive_hits: int
+    node_id: str | None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The native module and what it works with; one per process."""
+
+    core: ModuleType
+    operations: Operations
+    architectures: dict[str, architecture.Architecture]
+
+
+class Run:
+    """State of one sampling run. Several base models may take part in it (two-model guiders, one clone per GPU); each
+    has a session of its own and decides alone."""
+
+    def __init__(self, engine: Engine, settings: Settings, sigma_start: float, sigma_end: float) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.sigma_start = sigma_start
+        self.sigma_end = sigma_end
+        self.sessions: dict[int, tuple[str, Any]] = {}
+        self.unsupported: dict[int, str] = {}
+        self.lock = threading.Lock()
+        self.last_text = time.monotonic()
+
+    def session_for(self, base_model: Any) -> Any | None:
+        """The native session of a BaseModel, or None for a model the cache leaves alone."""
+        identity = id(base_model)
+        with self.lock:
+            if identity in self.sessions:
+                return self.sessions[identity][1]
+            if identity in self.unsupported:
+                return None
+            try:
+                family, session = self._open_session(base_model)
+            except architecture.UnsupportedModelError as problem:
+                self.unsupported[identity] = str(problem)
+                return None
+            self.sessions[identity] = family, session
+            return session
+
+    def _open_session(self, base_model: Any) -> tuple[str, Any]:
+        diffusion_model = base_model
+        for name in self.settings.object_to_patch.split("."):
+            diffusion_model = getattr(diffusion_model, name)
+        descriptor = architecture.find(self.engine.architectures, diffusion_model)
+        plan = architecture.bind(descriptor, diffusion_model)
+        session = self.engine.core.Session(
+            threshold=self.settings.threshold,
+            sigma_start=self.sigma_start,
+            sigma_end=self.sigma_end,
+            max_consecutive_hits=self.settings.max_consecutive_hits,
+            metric=descriptor.metric,
+            stages=tuple(stage.layout() for stage in descriptor.stages),
+            hooks=plan.hooks,
+            operations=self.engine.operations,
+        )
+        return descriptor.family, session
+
+    def predict_noise(self, executor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """PREDICT_NOISE wrapper: once per model evaluation, whatever ComfyUI splits it into."""
+        for _, session in self.sessions.values():
+            session.begin_evaluation()
+        result = executor(*args, **kwargs)
+        now = time.monotonic()
+        if now - self.last_text > SECONDS_BETWEEN_TEXTS:
+            self.last_text = now
+            report.show_on_node(self.text(), self.settings.node_id)
+        return result
+
+    def apply_model(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        """APPLY_MODEL wrapper, innermost: one call of the diffusion model.
+
+        args: x (B, C, ...), sigma (B,), c_concat, c_crossattn, control, transformer_options.
+        """
+        base_model = executor.class_obj
+        session = None if torch.is_grad_enabled() else self.session_for(base_model)
+        if session is None:
+            return executor(*args, **kwargs)
+        hooks = getattr(base_model.current_patcher, "current_hooks", None)
+        call = keys.call_keys(args[5], hooks)
+        if call is None or not session.open_call(call, args[1][:1]):
+            return executor(*args, **kwargs)
+        completed = run_again = False
+        try:
+            result = executor(*args, **kwargs)
+            completed = True
+        finally:
+            run_again = session.close_call(completed)
+        return executor(*args, **kwargs) if run_again else result
+
+    def text(self) -> str:
+        lines = [
+            report.run_line(family, session.statistics(), self.settings.threshold)
+            for family, session in self.sessions.values()
+        ]
+        lines += [f"Passed through: {reason}." for reason in self.unsupported.values()]
+        return " | ".join(lines) or "Passed through: the model was never called."
+
+    def close(self) -> None:
+        for _, session in self.sessions.values():
+            session.close()
+        self.sessions.clear()
+
+
+def outer_sample_wrapper(engine: Engine, settings: Settings) -> Callable[..., Any]:
+    """OUTER_SAMPLE wrapper: one sampling run from beginning to end."""
+
+    def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        from comfy.patcher_extension import WrappersMP
+
+        guider = executor.class_obj
+        # Read here and not when the node runs: a node between ours and the sampler may change the schedule.
+        sampling = guider.model_patcher.get_model_object("model_sampling")
+        sigma_start, sigma_end = (float(sampling.percent_to_sigma(share)) for share in (settings.start, settings.end))
+        run = Run(engine, settings, sigma_start, sigma_end)
+        wrappers = guider.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
+        # The first wrapper of a kind is the outermost, so one added now is the innermost: it sees what other nodes made of
+        # the call, and nothing of theirs runs between it and the model.
+        added = {WrappersMP.PREDICT_NOISE: run.predict_noise, WrappersMP.APPLY_MODEL: run.apply_model}
+        for kind, wrapper in added.items():
+            wrappers.setdefault(kind, {})[WRAPPER_KEY] = [wrapper]
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            for kind in added:
+                del wrappers[kind][WRAPPER_KEY]
+            try:
+                report.tell(run.text(), settings.node_id)
+            finally:
+                run.close()
+
+    return outer_sample

@@ -1,0 +1,497 @@
+/* Session: one sampling run of one model, as Python sees it.
+ *
+ *     session = Session(threshold, sigma_start, sigma_end, max_consecutive_hits, metric, stages, hooks, operations)
+ *     session.begin_evaluation()
+ *     if session.open_call(keys, sigma):
+ *         try:     the model's forward
+ *         finally: run_again = session.close_call(completed)
+ *     session.statistics()
+ *     session.close()
+ *
+ * The hooks are in the model only between open_call and close_call. */
+#include "session_object.h"
+
+#include <string.h>
+
+void ws_session_disable(SessionObject *session, const char *reason) {
+    if (session->disabled == NULL) {
+        session->disabled = PyUnicode_FromString(reason); /* if this fails the exception surfaces at the next call */
+    }
+}
+
+/* ---- construction ---------------------------------------------------------------------------------------------- */
+
+/* hidden: sequence of (name, position). */
+static int read_hidden(ws_stage *stage, PyObject *hidden) {
+    stage->n_hidden = PySequence_Size(hidden);
+    if (stage->n_hidden < 1 || stage->n_hidden > WS_HIDDEN) {
+        PyErr_Format(PyExc_ValueError, "a stage has %zd hidden arguments; 1 to %d are supported.", stage->n_hidden, WS_HIDDEN);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < stage->n_hidden; ++i) {
+        PyObject *const pair = PySequence_GetItem(hidden, i); /* new */
+        PyObject *name = NULL;                                /* borrowed */
+        const int ok = pair != NULL && PyArg_ParseTuple(pair, "Un", &name, &stage->position[i]);
+        if (ok) {
+            stage->name[i] = Py_NewRef(name);
+            PyUnicode_InternInPlace(&stage->name[i]);
+        }
+        Py_XDECREF(pair);
+        if (!ok) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static Py_ssize_t index_of_name(const ws_stage *stage, PyObject *name) {
+    for (Py_ssize_t i = 0; i < stage->n_hidden; ++i) {
+        if (PyUnicode_Compare(stage->name[i], name) == 0) {
+            return i;
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "%R is not a hidden argument of its stage.", name);
+    return -1;
+}
+
+/* returns: None for a bare tensor, else a tuple of names; main: a name. */
+static int read_returns(ws_stage *stage, PyObject *returns, PyObject *main) {
+    stage->main = index_of_name(stage, main);
+    if (stage->main < 0) {
+        return -1;
+    }
+    stage->main_in_returns = -1;
+    if (returns == Py_None) {
+        stage->n_returns = 0;
+        return 0;
+    }
+    stage->n_returns = PyTuple_Size(returns);
+    if (stage->n_returns < 1 || stage->n_returns > WS_HIDDEN) {
+        PyErr_Format(PyExc_ValueError, "a block returns %zd values; 1 to %d are supported.", stage->n_returns, WS_HIDDEN);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < stage->n_returns; ++i) {
+        stage->returns[i] = index_of_name(stage, PyTuple_GetItem(returns, i));
+        if (stage->returns[i] < 0) {
+            return -1;
+        }
+        if (stage->returns[i] == stage->main) {
+            stage->main_in_returns = i;
+        }
+    }
+    if (stage->main_in_returns < 0) {
+        PyErr_Format(PyExc_ValueError, "a block does not return its main stream %R.", main);
+        return -1;
+    }
+    return 0;
+}
+
+static int read_stages(SessionObject *self, PyObject *stages) {
+    self->n_stages = PySequence_Size(stages);
+    if (self->n_stages < 1 || self->n_stages > WS_STAGES) {
+        PyErr_Format(PyExc_ValueError, "a model has %zd stages; 1 to %d are supported.", self->n_stages, WS_STAGES);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < self->n_stages; ++i) {
+        PyObject *const item = PySequence_GetItem(stages, i); /* new */
+        PyObject *hidden = NULL, *returns = NULL, *main = NULL; /* borrowed */
+        const int ok = item != NULL && PyArg_ParseTuple(item, "OOU", &hidden, &returns, &main) &&
+                       read_hidden(&self->stages[i], hidden) == 0 &&
+                       read_returns(&self->stages[i], returns, main) == 0;
+        Py_XDECREF(item);
+        if (!ok) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* hooks: sequence of (module, role, stage) with role "first", "block" or "final"; stage is ignored for "final". */
+static int read_hooks(SessionObject *self, PyObject *hooks, const ws_module_state *state) {
+    const Py_ssize_t n = PySequence_Size(hooks);
+    self->hooks = n < 0 ? NULL : PyList_New(0);
+    if (self->hooks == NULL) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < n; ++i) {
+        PyObject *const item = PySequence_GetItem(hooks, i); /* new */
+        PyObject *module = NULL;                             /* borrowed */
+        const char *role = NULL;
+        Py_ssize_t stage = 0;
+        PyObject *hook = NULL; /* new */
+        if (item != NULL && PyArg_ParseTuple(item, "Osn", &module, &role, &stage)) {
+            const bool final = strcmp(role, "final") == 0;
+            if (stage < 0 || (!final && stage >= self->n_stages)) {
+                PyErr_Format(PyExc_ValueError, "a hook names stage %zd; the model has %zd.", stage, self->n_stages);
+            } else {
+                const ws_role kind = final                      ? WS_ROLE_FINAL
+                                     : strcmp(role, "first") == 0 ? WS_ROLE_FIRST
+                                                                  : WS_ROLE_BLOCK;
+                hook = ws_hook_new(state->hook_type, self, module, kind, stage, &state->names);
+            }
+        }
+        Py_XDECREF(item);
+        const int appended = hook == NULL ? -1 : PyList_Append(self->hooks, hook);
+        Py_XDECREF(hook);
+        if (appended != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int read_operations(SessionObject *self, PyObject *operations) {
+    struct {
+        const char *name;
+        PyObject **target;
+    } const wanted[] = {
+        {"distance", &self->distance},
+        {"finish", &self->finish},
+        {"apply", &self->apply},
+        {"apply_in_place", &self->apply_in_place},
+        {"read", &self->read},
+        {"copy_to_float32", &self->copy_to_float32},
+        {"out_of_memory", &self->out_of_memory},
+    };
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); ++i) {
+        *wanted[i].target = PyObject_GetAttrString(operations, wanted[i].name);
+        if (*wanted[i].target == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"threshold", "sigma_start", "sigma_end",  "max_consecutive_hits",
+                               "metric",    "stages",      "hooks",      "operations", NULL};
+    ws_session_settings settings = {0};
+    long long hits = 0;
+    const char *metric = NULL;
+    PyObject *stages = NULL, *hooks = NULL, *operations = NULL; /* borrowed */
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO:Session", keywords, &settings.threshold, &settings.sigma_start,
+                                     &settings.sigma_end, &hits, &metric, &stages, &hooks, &operations)) {
+        return NULL;
+    }
+    settings.max_consecutive_hits = hits;
+    const allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    SessionObject *const self = (SessionObject *)allocate(type, 0); /* zeroed */
+    if (self == NULL) {
+        return NULL;
+    }
+    self->compares_output = strcmp(metric, "output") == 0;
+    ws_error error = {WS_OK, -1, ""};
+    if (ws_session_create(&settings, &self->session, &error) != WS_OK) {
+        (void)ws_raise(&error);
+        Py_DECREF(self);
+        return NULL;
+    }
+    if (read_stages(self, stages) != 0 || read_operations(self, operations) != 0 ||
+        read_hooks(self, hooks, ws_state_of_type(type)) != 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+/* ---- calls ----------------------------------------------------------------------------------------------------- */
+
+/* Removes every hook, also after a failure, and keeps the first exception. */
+static int remove_hooks(SessionObject *self, const ws_names *names) {
+    int result = 0;
+    for (Py_ssize_t i = self->hooks == NULL ? 0 : PyList_Size(self->hooks); i > 0; --i) {
+        HookObject *const hook = (HookObject *)PyList_GetItem(self->hooks, i - 1); /* borrowed */
+        if (ws_hook_remove(hook, names) != 0) {
+            result = -1;
+        }
+    }
+    return result;
+}
+
+static int install_hooks(SessionObject *self, const ws_names *names) {
+    for (Py_ssize_t i = 0; i < PyList_Size(self->hooks); ++i) {
+        HookObject *const hook = (HookObject *)PyList_GetItem(self->hooks, i); /* borrowed */
+        if (ws_hook_install(hook, names) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int read_key(PyObject *item, ws_key *key) {
+    unsigned long long uuid_high = 0, uuid_low = 0, window = 0, fingerprint = 0;
+    long long cond_index = 0;
+    if (!PyArg_ParseTuple(item, "LKKKK", &cond_index, &uuid_high, &uuid_low, &window, &fingerprint)) {
+        return -1;
+    }
+    *key = (ws_key){.uuid_high = uuid_high,
+                    .uuid_low = uuid_low,
+                    .window = window,
+                    .fingerprint = fingerprint,
+                    .cond_index = cond_index};
+    return 0;
+}
+
+static PyObject *session_begin_evaluation(PyObject *object, PyObject *unused) {
+    (void)unused;
+    SessionObject *const self = (SessionObject *)object;
+    if (self->session != NULL) {
+        ws_session_begin_evaluation(self->session);
+    }
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *session_open_call(PyObject *object, PyObject *args) {
+    SessionObject *const self = (SessionObject *)object;
+    PyObject *keys = NULL, *sigma = NULL; /* borrowed */
+    if (!PyArg_ParseTuple(args, "O!O:open_call", &PyTuple_Type, &keys, &sigma)) {
+        return NULL;
+    }
+    if (self->open || self->disabled != NULL || self->session == NULL) {
+        return Py_NewRef(Py_False);
+    }
+    const Py_ssize_t conds = PyTuple_Size(keys);
+    if (conds < 1 || conds > WS_CALL_CONDS) {
+        return Py_NewRef(Py_False);
+    }
+    ws_key list[WS_CALL_CONDS];
+    for (Py_ssize_t i = 0; i < conds; ++i) {
+        if (read_key(PyTuple_GetItem(keys, i), &list[i]) != 0) {
+            return NULL;
+        }
+    }
+    if (ws_session_open(self->session, list, (size_t)conds, &self->call, NULL) != WS_OK) {
+        return Py_NewRef(Py_False); /* more conds than the table holds: compute */
+    }
+    const ws_names *const names = &ws_state_of_type(Py_TYPE(object))->names;
+    self->suspended = false;
+    self->injected = false;
+    self->finished = false;
+    self->misfit = false;
+    self->first_calls = 0;
+    self->final_calls = 0;
+    for (Py_ssize_t i = 0; i < self->n_stages; ++i) {
+        self->stages[i].entered = false;
+    }
+    WS_SET_REFERENCE(self->sigma, Py_NewRef(sigma));
+    if (install_hooks(self, names) != 0) {
+        PyObject *type = NULL, *value = NULL, *traceback = NULL;
+        PyErr_Fetch(&type, &value, &traceback);
+        (void)remove_hooks(self, names);
+        PyErr_Restore(type, value, traceback);
+        ws_session_abort(self->session, &self->call);
+        return NULL;
+    }
+    self->thread = PyThread_get_thread_ident();
+    self->open = true;
+    return Py_NewRef(Py_True);
+}
+
+/* What a computed call must have shown for its entries to be trusted; NULL when all is well. */
+static const char *structure_problem(const SessionObject *self) {
+    if (self->first_calls > 1) {
+        return "its first block is called several times in one evaluation";
+    }
+    if (self->final_calls == 0) {
+        return "its last layer was never called";
+    }
+    if (self->final_calls > 1) {
+        return "its last layer is called several times in one evaluation";
+    }
+    if (self->misfit || !self->finished) {
+        return "its hidden state changes its shape between the first block and the last layer";
+    }
+    for (Py_ssize_t i = 0; i < self->n_stages; ++i) {
+        if (!self->stages[i].entered) {
+            return "a whole list of its blocks was never called";
+        }
+    }
+    return NULL;
+}
+
+/* True when the call must be run again without the cache. */
+static bool settle_call(SessionObject *self, bool completed) {
+    ws_call *const call = &self->call;
+    if (!completed || !call->decided || self->suspended) {
+        ws_session_abort(self->session, call);
+        return false;
+    }
+    if (call->action == WS_ACTION_REUSE) {
+        if (self->injected) {
+            ws_session_commit(self->session, call);
+            return false;
+        }
+        ws_session_abort(self->session, call);
+        ws_session_disable(self, "the reused state did not reach its last layer");
+        return true;
+    }
+    const char *const problem = structure_problem(self);
+    if (problem == NULL) {
+        ws_session_commit(self->session, call);
+        return false;
+    }
+    ws_session_abort(self->session, call);
+    ws_session_disable(self, problem);
+    return false;
+}
+
+static PyObject *session_close_call(PyObject *object, PyObject *args) {
+    SessionObject *const self = (SessionObject *)object;
+    int completed = 0;
+    if (!PyArg_ParseTuple(args, "p:close_call", &completed)) {
+        return NULL;
+    }
+    if (!self->open) {
+        return Py_NewRef(Py_False);
+    }
+    self->open = false;
+    const bool run_again = settle_call(self, completed != 0);
+    Py_CLEAR(self->final_state);
+    Py_CLEAR(self->sigma);
+    if (remove_hooks(self, &ws_state_of_type(Py_TYPE(object))->names) != 0) {
+        return NULL;
+    }
+    return Py_NewRef(run_again ? Py_True : Py_False);
+}
+
+/* ---- results and the end ----------------------------------------------------------------------------------------- */
+
+/* Bytes of one slot's tensors, added to *total. */
+static int add_bytes(PyObject *tensor, const ws_names *names, long long *total) {
+    if (tensor == NULL) {
+        return 0;
+    }
+    PyObject *const bytes = PyObject_GetAttr(tensor, names->nbytes); /* new */
+    const long long value = bytes == NULL ? -1 : PyLong_AsLongLong(bytes);
+    Py_XDECREF(bytes);
+    *total += value;
+    return value < 0 ? -1 : 0;
+}
+
+static PyObject *session_statistics(PyObject *object, PyObject *unused) {
+    (void)unused;
+    SessionObject *const self = (SessionObject *)object;
+    ws_statistics numbers = {0};
+    if (self->session != NULL) {
+        ws_session_statistics(self->session, &numbers);
+    }
+    const ws_names *const names = &ws_state_of_type(Py_TYPE(object))->names;
+    long long bytes = 0;
+    for (int32_t slot = 0; slot < WS_SESSION_SLOTS; ++slot) {
+        if (add_bytes(self->probe[slot], names, &bytes) != 0 || add_bytes(self->residual[slot], names, &bytes) != 0) {
+            return NULL;
+        }
+    }
+    return Py_BuildValue(
+        "{s:L,s:L,s:L,s:L,s:d,s:d,s:d,s:L,s:O,s:{s:L,s:L,s:L,s:L,s:L}}", "evaluations", (long long)numbers.evaluations,
+        "computed", (long long)numbers.computed, "reused", (long long)numbers.reused, "compared",
+        (long long)numbers.compared, "change_sum", numbers.change_sum, "change_min", numbers.change_min, "change_max",
+        numbers.change_max, "bytes", bytes, "disabled", self->disabled != NULL ? self->disabled : Py_None, "reasons",
+        "no_entry", (long long)numbers.reasons[WS_REASON_NO_ENTRY], "changed",
+        (long long)numbers.reasons[WS_REASON_CHANGED], "not_finite",
+        (long long)numbers.reasons[WS_REASON_NOT_FINITE], "sigma", (long long)numbers.reasons[WS_REASON_SIGMA], "hits",
+        (long long)numbers.reasons[WS_REASON_HITS]);
+}
+
+static int session_clear(PyObject *object) {
+    SessionObject *const self = (SessionObject *)object;
+    for (Py_ssize_t i = self->hooks == NULL ? 0 : PyList_Size(self->hooks); i > 0; --i) {
+        ((HookObject *)PyList_GetItem(self->hooks, i - 1))->session = NULL; /* hooks that outlive us pass through */
+    }
+    Py_CLEAR(self->hooks);
+    ws_entries_drop_all(self);
+    Py_CLEAR(self->distance);
+    Py_CLEAR(self->finish);
+    Py_CLEAR(self->apply);
+    Py_CLEAR(self->apply_in_place);
+    Py_CLEAR(self->read);
+    Py_CLEAR(self->copy_to_float32);
+    Py_CLEAR(self->out_of_memory);
+    Py_CLEAR(self->disabled);
+    Py_CLEAR(self->sigma);
+    Py_CLEAR(self->final_state);
+    for (Py_ssize_t i = 0; i < WS_STAGES; ++i) {
+        for (Py_ssize_t j = 0; j < WS_HIDDEN; ++j) {
+            Py_CLEAR(self->stages[i].name[j]);
+        }
+    }
+    return 0;
+}
+
+static PyObject *session_close(PyObject *object, PyObject *unused) {
+    (void)unused;
+    SessionObject *const self = (SessionObject *)object;
+    self->open = false;
+    const int removed = remove_hooks(self, &ws_state_of_type(Py_TYPE(object))->names);
+    ws_session_free(self->session);
+    self->session = NULL;
+    (void)session_clear(object);
+    return removed != 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static int session_traverse(PyObject *object, visitproc visit, void *arg) {
+    SessionObject *const self = (SessionObject *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->hooks);
+    for (int32_t slot = 0; slot < WS_SESSION_SLOTS; ++slot) {
+        Py_VISIT(self->probe[slot]);
+        Py_VISIT(self->residual[slot]);
+        Py_VISIT(self->residual_sum[slot]);
+    }
+    Py_VISIT(self->distance);
+    Py_VISIT(self->finish);
+    Py_VISIT(self->apply);
+    Py_VISIT(self->apply_in_place);
+    Py_VISIT(self->read);
+    Py_VISIT(self->copy_to_float32);
+    Py_VISIT(self->out_of_memory);
+    Py_VISIT(self->sigma);
+    Py_VISIT(self->final_state);
+    return 0;
+}
+
+static void session_dealloc(PyObject *object) {
+    PyTypeObject *const type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    (void)session_clear(object);
+    ws_session_free(((SessionObject *)object)->session);
+    const freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef session_methods[] = {
+    {"begin_evaluation", session_begin_evaluation, METH_NOARGS,
+     "begin_evaluation()\n--\n\nMarks the boundary between two evaluations of the guider."},
+    {"open_call", session_open_call, METH_VARARGS,
+     "open_call(keys, sigma)\n--\n\n"
+     "Installs the hooks for one call of the model.\n\n"
+     "keys: tuple, one (cond_index, uuid_high, uuid_low, window, fingerprint) per cond of the batch, in row order.\n"
+     "sigma: tensor of shape (1,), any device.\n"
+     "Returns False when this call must run without the cache: one is open already, or the cache is off."},
+    {"close_call", session_close_call, METH_VARARGS,
+     "close_call(completed)\n--\n\n"
+     "Removes the hooks. completed: False when the model raised.\n"
+     "Returns True when the call must be run again without the cache."},
+    {"statistics", session_statistics, METH_NOARGS,
+     "statistics()\n--\n\nA dict of counts; see include/wavespeed/session.h. bytes: held by the stored tensors now."},
+    {"close", session_close, METH_NOARGS, "close()\n--\n\nDrops every tensor and reference. The session is of no use afterwards."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot session_slots[] = {
+    {Py_tp_doc, "One sampling run of one model."},
+    {Py_tp_new, session_new},
+    {Py_tp_methods, session_methods},
+    {Py_tp_traverse, session_traverse},
+    {Py_tp_clear, session_clear},
+    {Py_tp_dealloc, session_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec ws_session_spec = {
+    .name = "wavespeed._core.Session",
+    .basicsize = (int)sizeof(SessionObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = session_slots,
+};

@@ -1,0 +1,65 @@
+"""Run one of the Python lanes of the tests. CMake registers them with ctest; by hand: build/venv/bin/python tools/run_lane.py python
+
+A lane that cannot run here exits with 77, which ctest reports as skipped; its output says why. It never counts as passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from comfyui_tree import ROOT, NoComfyUIError, find_comfyui
+from progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SKIPPED = 77
+PYTEST_FOUND_NO_TESTS = 5
+
+
+def skip(reason: str) -> int:
+    say(f"SKIPPED: {reason}")
+    return SKIPPED
+
+
+def run_style(arguments: list[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "ruff", "check", ".", *arguments], cwd=ROOT, check=False).returncode
+
+
+def run_python(arguments: list[str]) -> int:
+    return run_pytest("tests/python", arguments)
+
+
+def run_comfyui(arguments: list[str]) -> int:
+    try:
+        tree = find_comfyui()
+    except NoComfyUIError as problem:
+        return skip(str(problem))
+    say(str(tree))
+    return run_pytest("tests/comfyui", arguments)
+
+
+def run_pytest(folder: str, arguments: list[str]) -> int:
+    if not (ROOT / folder).is_dir():
+        return skip(f"{folder} does not exist.")
+    # -rs: the reason of every single test that is skipped
+    code = subprocess.run([sys.executable, "-m", "pytest", "-rs", folder, *arguments], cwd=ROOT, check=False).returncode
+    return skip(f"{folder} holds no tests.") if code == PYTEST_FOUND_NO_TESTS else code
+
+
+LANES: dict[str, Callable[[list[str]], int]] = {"style": run_style, "python": run_python, "comfyui": run_comfyui}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lane", choices=LANES)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for ruff or pytest")
+    chosen = parser.parse_args()
+    return LANES[chosen.lane](chosen.arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
