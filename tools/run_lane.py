@@ -1,6 +1,9 @@
-"""Run one of the Python lanes of the tests. CMake registers them with ctest; by hand: build/venv/bin/python tools/run_lane.py python
+"""Run one of the Python lanes of the tests, as ctest does it.
 
-A lane that cannot run here exits with 77, which ctest reports as skipped; its output says why. It never counts as passed.
+    build/venv/bin/python tools/run_lane.py python
+
+A lane that cannot run here exits with 77, which ctest reports as skipped; its output says why. It never counts as
+passed.
 """
 
 from __future__ import annotations

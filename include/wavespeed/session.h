@@ -115,7 +115,8 @@ ws_action ws_session_decide(ws_session *session, ws_call *call, const ws_measure
 
 void ws_session_commit(ws_session *session, ws_call *call);
 
-/* Leaves entries that were not being rebuilt as they were. */
+/* Leaves entries that were not being rebuilt as they were. A call that was to be reused counts as computed from here on: the
+ * owner runs it again without the cache. */
 void ws_session_abort(ws_session *session, ws_call *call);
 
 /* Drops every entry (weights changed, memory ran out); statistics stay. */

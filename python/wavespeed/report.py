@@ -10,7 +10,9 @@ log = logging.getLogger("wavespeed")
 
 
 def small_number(value: float) -> str:
-    """At least two significant digits without the zero before the point: .09, .0013, 1.2."""
+    """At least two significant digits without the zero before the point: .09, .0013, 1.23; 0 is 0."""
+    if value == 0:
+        return "0"
     text = f"{value:.2f}" if value >= 0.1 else f"{value:.2g}" if value >= 0.0001 else f"{value:.1e}"
     return text[1:] if text.startswith("0.") else text
 
@@ -18,7 +20,9 @@ def small_number(value: float) -> str:
 def bytes_text(count: int) -> str:
     if count >= 1 << 30:
         return f"{count / (1 << 30):.1f} GiB"
-    return f"{count / (1 << 20):.1f} MiB"
+    if count >= 1 << 20:
+        return f"{count / (1 << 20):.1f} MiB"
+    return f"{count / (1 << 10):.0f} KiB"
 
 
 def why_nothing_was_reused(statistics: dict[str, Any], threshold: float) -> str:

@@ -99,7 +99,7 @@ static PyObject *call_first(HookObject *self, PyObject *args, PyObject *kwargs, 
         }
     }
     PyObject *result = PyObject_Call(self->inner, args, kwargs); /* new */
-    if (result == NULL || session->suspended) {
+    if (result == NULL || !ws_session_is_active(session)) { /* also when the block closed the session */
         Py_XDECREF(probe);
         return result;
     }
@@ -170,7 +170,8 @@ static PyObject *hook_call(PyObject *object, PyObject *args, PyObject *kwargs) {
     if (!ws_session_is_active(self->session)) {
         return PyObject_Call(self->inner, args, kwargs);
     }
-    /* The head may end the call that owns this hook; it must outlive its own call. */
+    /* What a block runs may end the call, the session and this hook; they must outlive this function. */
+    PyObject *const session = Py_NewRef((PyObject *)self->session);
     Py_INCREF(object);
     const ws_names *const names = &ws_state_of_type(Py_TYPE(object))->names;
     PyObject *result = NULL;
@@ -187,6 +188,7 @@ static PyObject *hook_call(PyObject *object, PyObject *args, PyObject *kwargs) {
             break;
     }
     Py_DECREF(object);
+    Py_DECREF(session);
     return result;
 }
 

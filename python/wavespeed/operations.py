@@ -1,0 +1,264 @@
+"""The arithmetic of the cache on tensors: the operators torch.ops.wavespeed.*, and what the extension is given to call.
+
+One meaning, two executors. On the CPU the shim (src/torch/shim.cpp) runs the native kernels; on every other device, and
+where the shim cannot be loaded, the same operators are the torch expressions below. As operators (and not as plain
+functions) they run on torch's stream, are traced by torch.compile, and belong to the process: a second copy of the pack
+uses those of the first.
+
+    residual_distance(a, b)            [sum|a-b|, sum|b|], shape (2,)
+    finish_residual_(base!, end)       base (float32) becomes end - base; returns sum|base| of the result, shape (1,)
+    apply_residual(hidden, residual)   hidden + residual (float32) in hidden's dtype: a new contiguous tensor
+    apply_residual_(hidden!, residual) the same in place
+
+Both tensors have the same shape. Dtypes: float32, bfloat16, float16, float64. All arithmetic is done in float32 or
+better and rounded once. Sums have the dtype sum_dtype(device).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+SHIM_FILE = Path(__file__).with_name("_torch_shim.so")
+
+SUPPORTED_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
+
+DEVICES_WITH_FLOAT64 = frozenset({"cpu", "cuda", "meta"})
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What the extension calls, always with positional arguments, and who does the work."""
+
+    distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    finish: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    apply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    apply_in_place: Callable[[torch.Tensor, torch.Tensor], None]
+    read: Callable[[list[torch.Tensor]], list[float]]
+    copy_to_float32: Callable[[torch.Tensor], torch.Tensor]
+    out_of_memory: type[Exception]
+    """What torch raises when a device has no memory left."""
+    executor: str
+    """For the status and the log, to be read after the word "with"."""
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """float64 where the device has it: MPS and many XPU devices do not."""
+    return torch.float64 if device.type in DEVICES_WITH_FLOAT64 else torch.float32
+
+
+# ---- The operators as torch expressions ------------------------------------------------------------------------------
+
+
+def _check(first: torch.Tensor, second: torch.Tensor) -> None:
+    if first.shape != second.shape:
+        shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+        raise RuntimeError(f"both tensors must have the same shape, and these have {shapes}.")
+    for tensor in (first, second):
+        if tensor.dtype not in SUPPORTED_DTYPES:
+            raise RuntimeError(f"the dtype must be float32, bfloat16, float16 or float64, and not {tensor.dtype}.")
+
+
+def _check_float32(tensor: torch.Tensor, name: str) -> None:
+    if tensor.dtype is not torch.float32:
+        raise RuntimeError(f"the tensor '{name}' must be float32, and it is {tensor.dtype}.")
+
+
+def _check_distance(a: torch.Tensor, b: torch.Tensor) -> None:
+    _check(a, b)
+    if a.dtype != b.dtype:
+        raise RuntimeError(f"both tensors must have the same dtype, and these have {a.dtype} and {b.dtype}.")
+
+
+def _check_finish(base: torch.Tensor, end: torch.Tensor) -> None:
+    _check(base, end)
+    _check_float32(base, "base")
+
+
+def _check_apply(hidden: torch.Tensor, residual: torch.Tensor) -> None:
+    _check(hidden, residual)
+    _check_float32(residual, "residual")
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+def _total(magnitudes: torch.Tensor) -> torch.Tensor:
+    """Sum of all elements, shape ().
+
+    In float32 along the last dimension and in sum_dtype() across: summing everything in float64 at once would first
+    make a float64 copy of the whole tensor.
+    """
+    return magnitudes.sum(-1, dtype=_wide(magnitudes.dtype)).sum(dtype=sum_dtype(magnitudes.device))
+
+
+def residual_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    _check_distance(a, b)
+    # One float32 tensor is all the memory this takes: it is written in place and gone before b's magnitudes are formed.
+    difference = _total(a.to(_wide(a.dtype), copy=True).sub_(b).abs_())
+    return torch.stack((difference, _total(b.abs())))
+
+
+def finish_residual_(base: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    _check_finish(base, end)
+    torch.sub(end, base, out=base)
+    return _total(base.abs()).reshape(1)
+
+
+# In the two below, type promotion makes torch add in float32 and round to the dtype of the target when it stores: once.
+
+
+def apply_residual(hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    _check_apply(hidden, residual)
+    return torch.add(hidden, residual, out=torch.empty_like(hidden, memory_format=torch.contiguous_format))
+
+
+def apply_residual_(hidden: torch.Tensor, residual: torch.Tensor) -> None:
+    _check_apply(hidden, residual)
+    hidden.add_(residual)
+
+
+# ---- Their shapes, for torch.compile and the meta device -------------------------------------------------------------
+
+
+def _fake_residual_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    _check_distance(a, b)
+    return a.new_empty((2,), dtype=sum_dtype(a.device))
+
+
+def _fake_finish_residual_(base: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    _check_finish(base, end)
+    return base.new_empty((1,), dtype=sum_dtype(base.device))
+
+
+def _fake_apply_residual(hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    _check_apply(hidden, residual)
+    return torch.empty_like(hidden, memory_format=torch.contiguous_format)
+
+
+def _fake_apply_residual_(hidden: torch.Tensor, residual: torch.Tensor) -> None:
+    _check_apply(hidden, residual)
+
+
+# ---- Registration ----------------------------------------------------------------------------------------------------
+
+
+class _Operator(NamedTuple):
+    name: str
+    signature: str
+    expression: Callable[..., torch.Tensor | None]
+    fake: Callable[..., torch.Tensor | None]
+
+    @property
+    def qualified_name(self) -> str:
+        return f"wavespeed::{self.name}"
+
+    def overload(self) -> torch._ops.OpOverload | None:
+        """The operator as this process has it, or None."""
+        try:
+            return getattr(torch.ops.wavespeed, self.name).default
+        except AttributeError:
+            return None
+
+    def has_kernel(self, key: str) -> bool:
+        return torch._C._dispatch_has_kernel_for_dispatch_key(self.qualified_name, key)
+
+
+# The signatures are those of src/torch/shim.cpp.
+OPERATORS = (
+    _Operator("residual_distance", "(Tensor a, Tensor b) -> Tensor", residual_distance, _fake_residual_distance),
+    _Operator("finish_residual_", "(Tensor(a!) base, Tensor end) -> Tensor", finish_residual_, _fake_finish_residual_),
+    _Operator("apply_residual", "(Tensor hidden, Tensor residual) -> Tensor", apply_residual, _fake_apply_residual),
+    _Operator("apply_residual_", "(Tensor(a!) hidden, Tensor residual) -> ()", apply_residual_, _fake_apply_residual_),
+)
+
+
+def _load_shim(core: ModuleType | None) -> str:
+    """Registers the operators with native CPU kernels. Returns why that is impossible, or an empty text."""
+    if core is None:
+        return "the native module is missing"
+    if not SHIM_FILE.is_file():
+        return f"{SHIM_FILE.name} has not been built (it needs torch 2.10 and a C++ compiler)"
+    try:
+        answer = core.load_torch_shim(str(SHIM_FILE))
+    except (OSError, RuntimeError) as problem:
+        return f"{SHIM_FILE.name} does not load: {str(problem).rstrip('.')}"
+    if answer == "taken":
+        return "something else in this process has operators named wavespeed"
+    return ""
+
+
+def _register(core: ModuleType | None) -> str:
+    """Sees to it that the process has the operators, complete.
+
+    Looking first is what lets a second copy of the pack in: torch refuses, loudly, to register anything twice.
+    Registrations made without a Library object stay for the life of the process, whatever becomes of this module.
+    """
+    before = [operator.overload() is not None for operator in OPERATORS]
+    if all(before):
+        native = OPERATORS[0].has_kernel("CPU")
+        reason = "" if native else "another copy of this pack has registered them"
+    else:
+        reason = _load_shim(core)
+    for operator in OPERATORS:
+        if operator.overload() is None:
+            torch.library.define(operator.qualified_name, operator.signature)
+        if str(operator.overload()._schema) != operator.qualified_name + operator.signature:
+            raise RuntimeError(f"another {operator.qualified_name} is registered: {operator.overload()._schema}")
+        if not operator.has_kernel("CompositeExplicitAutograd"):
+            torch.library.impl(operator.qualified_name, "CompositeExplicitAutograd", operator.expression)
+        if not operator.has_kernel("Meta"):
+            torch.library.register_fake(operator.qualified_name, operator.fake)
+    return reason
+
+
+@functools.cache
+def load(core: ModuleType | None) -> Operations:
+    """The operators for the extension module `core`. Never raises: without native kernels the work is done by torch."""
+    others_came_first = all(operator.overload() is not None for operator in OPERATORS)
+    try:
+        reason = _register(core)
+        distance, finish, apply, apply_in_place = (operator.overload() for operator in OPERATORS)
+    except Exception as problem:
+        # Whatever a torch release does to registration, the arithmetic works without.
+        reason = f"torch does not take the operators of this pack: {str(problem).rstrip('.')}"
+        distance, finish, apply, apply_in_place = (operator.expression for operator in OPERATORS)
+    if reason:
+        executor = f"torch expressions, because {reason}"
+    else:
+        kernels = "of another copy of this pack" if others_came_first else f"({core.status()['cpu_kernels']})"
+        executor = f"native CPU kernels {kernels}, and torch expressions on other devices"
+    return Operations(
+        distance=distance,
+        finish=finish,
+        apply=apply,
+        apply_in_place=apply_in_place,
+        read=read,
+        copy_to_float32=copy_to_float32,
+        out_of_memory=getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),
+        executor=executor,
+    )
+
+
+# ---- Beside the operators --------------------------------------------------------------------------------------------
+
+
+def read(tensors: list[torch.Tensor]) -> list[float]:
+    """All elements of some small one-dimensional tensors. Waits for the device once."""
+    if tensors and all(tensor.device == tensors[0].device for tensor in tensors) and not tensors[0].is_cpu:
+        return torch.cat(tensors).tolist()
+    return [value for tensor in tensors for value in tensor.tolist()]
+
+
+def copy_to_float32(hidden: torch.Tensor) -> torch.Tensor:
+    """A new contiguous float32 tensor, also when hidden is one already."""
+    return hidden.to(torch.float32, copy=True, memory_format=torch.contiguous_format)

@@ -1,0 +1,86 @@
+/* The three chunk functions of kernels.h for one dtype. kernels_scalar.c includes this once per dtype, with
+ *     ELEMENT        the stored type
+ *     NAME(verb)     the name of a function
+ *     TO_F32(x)      exact
+ *     FROM_F32(x)    rounded to nearest even
+ *
+ * Work goes row by row, a row being WS_KERNEL_LANES elements, so that the lanes' loops have a constant length and become a
+ * few vector instructions. The last, shorter row takes the same path with its real length. */
+
+static inline void NAME(distance_row)(const ELEMENT *restrict a, const ELEMENT *restrict b, size_t n,
+                                      float *restrict difference, float *restrict reference) {
+    for (size_t lane = 0; lane < n; ++lane) {
+        const float stored = TO_F32(b[lane]);
+        difference[lane] += fabsf(TO_F32(a[lane]) - stored);
+        reference[lane] += fabsf(stored);
+    }
+}
+
+static ws_sums NAME(distance)(const void *a, const void *b, size_t n) {
+    const ELEMENT *const probe = a;
+    const ELEMENT *const stored = b;
+    double difference_total[WS_KERNEL_LANES] = {0};
+    double reference_total[WS_KERNEL_LANES] = {0};
+    for (size_t start = 0; start < n; start += WS_KERNEL_BLOCK) {
+        const size_t end = block_end(start, n);
+        float difference[WS_KERNEL_LANES] = {0};
+        float reference[WS_KERNEL_LANES] = {0};
+        size_t i = start;
+        for (; i + WS_KERNEL_LANES <= end; i += WS_KERNEL_LANES) {
+            NAME(distance_row)(probe + i, stored + i, WS_KERNEL_LANES, difference, reference);
+        }
+        NAME(distance_row)(probe + i, stored + i, end - i, difference, reference);
+        fold(difference_total, difference);
+        fold(reference_total, reference);
+    }
+    return (ws_sums){.difference = sum_lanes(difference_total), .reference = sum_lanes(reference_total)};
+}
+
+static inline void NAME(finish_row)(float *restrict base, const ELEMENT *restrict end, size_t n, float *restrict sum) {
+    for (size_t lane = 0; lane < n; ++lane) {
+        base[lane] = TO_F32(end[lane]) - base[lane];
+        sum[lane] += fabsf(base[lane]);
+    }
+}
+
+static double NAME(finish)(float *base, const void *end_state, size_t n) {
+    const ELEMENT *const state = end_state;
+    double total[WS_KERNEL_LANES] = {0};
+    for (size_t start = 0; start < n; start += WS_KERNEL_BLOCK) {
+        const size_t end = block_end(start, n);
+        float sum[WS_KERNEL_LANES] = {0};
+        size_t i = start;
+        for (; i + WS_KERNEL_LANES <= end; i += WS_KERNEL_LANES) {
+            NAME(finish_row)(base + i, state + i, WS_KERNEL_LANES, sum);
+        }
+        NAME(finish_row)(base + i, state + i, end - i, sum);
+        fold(total, sum);
+    }
+    return sum_lanes(total);
+}
+
+/* out may equal hidden, so neither is restrict; the row between them lets the compiler vectorise both loops. */
+static inline void NAME(apply_row)(ELEMENT *out, const ELEMENT *hidden, const float *residual, size_t n) {
+    float sum[WS_KERNEL_LANES];
+    for (size_t lane = 0; lane < n; ++lane) {
+        sum[lane] = TO_F32(hidden[lane]) + residual[lane];
+    }
+    for (size_t lane = 0; lane < n; ++lane) {
+        out[lane] = FROM_F32(sum[lane]);
+    }
+}
+
+static void NAME(apply)(void *out, const void *hidden, const float *residual, size_t n) {
+    ELEMENT *const target = out;
+    const ELEMENT *const source = hidden;
+    size_t i = 0;
+    for (; i + WS_KERNEL_LANES <= n; i += WS_KERNEL_LANES) {
+        NAME(apply_row)(target + i, source + i, residual + i, WS_KERNEL_LANES);
+    }
+    NAME(apply_row)(target + i, source + i, residual + i, n - i);
+}
+
+#undef ELEMENT
+#undef NAME
+#undef TO_F32
+#undef FROM_F32

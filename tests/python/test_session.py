@@ -1,0 +1,761 @@
+"""The native Session with a small real model of torch modules and without ComfyUI.
+
+The model is built like Flux: double blocks, single blocks and a head, all of which write into their inputs.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from wavespeed import _native, operations
+
+pytestmark = pytest.mark.skipif(_native.core is None, reason=_native.reason)
+
+WIDTH = 32
+SLOT = "_compiled_call_impl"
+SIGMA = torch.tensor([0.5])
+
+DOUBLE = ((("img", 0), ("txt", 1)), ("img", "txt"), "img")
+SINGLE = ((("x", 0),), None, "x")
+
+
+class Block(nn.Module):
+    """Counts its calls; `during` runs in the middle of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+        self.calls = 0
+        self.during: Callable[[], None] | None = None
+
+    def change(self, state: torch.Tensor, vec: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.during is not None:
+            self.during()
+        return 0.3 * torch.tanh(self.linear(state) + vec)
+
+
+class DoubleBlock(Block):
+    def forward(self, img: torch.Tensor, txt: torch.Tensor, vec: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        img += self.change(img, vec)
+        txt += 0.1 * img.mean(1, keepdim=True)
+        return img, txt
+
+
+class SingleBlock(Block):
+    def forward(self, x: torch.Tensor, vec: torch.Tensor) -> torch.Tensor:
+        x += self.change(x, vec)
+        return x
+
+
+class Head(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, 8)
+
+    def forward(self, x: torch.Tensor, vec: torch.Tensor) -> torch.Tensor:
+        return self.linear(x + vec)
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.img_in = nn.Linear(8, WIDTH)
+        self.txt_in = nn.Linear(8, WIDTH)
+        self.double_blocks = nn.ModuleList(DoubleBlock() for _ in range(3))
+        self.single_blocks = nn.ModuleList(SingleBlock() for _ in range(2))
+        self.final_layer = Head()
+        self.by_keyword = False
+        self.control: torch.Tensor | None = None
+        """Added in place after the first double block, as a ControlNet does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        img, txt = self.img_in(x), self.txt_in(x[:, :2])
+        vec = img.mean(1, keepdim=True)
+        for number, block in enumerate(self.double_blocks):
+            img, txt = block(img=img, txt=txt, vec=vec) if self.by_keyword else block(img, txt, vec)
+            if number == 0 and self.control is not None:
+                img += self.control
+        state = torch.cat((txt, img), 1)
+        for block in self.single_blocks:
+            state = block(x=state, vec=vec) if self.by_keyword else block(state, vec=vec)
+        return self.final_layer(state[:, txt.shape[1] :, ...], vec)
+
+    def blocks(self) -> list[Block]:
+        return [*self.double_blocks, *self.single_blocks]
+
+    def calls(self) -> list[int]:
+        """How often each block ran since the last question."""
+        counted = [block.calls for block in self.blocks()]
+        for block in self.blocks():
+            block.calls = 0
+        return counted
+
+    def hooks(self) -> list[tuple[nn.Module, str, int]]:
+        found = [(block, "block", 0) for block in self.double_blocks]
+        found[0] = (self.double_blocks[0], "first", 0)
+        found += [(block, "block", 1) for block in self.single_blocks]
+        return [*found, (self.final_layer, "final", 0)]
+
+    def slots(self) -> list[Any]:
+        """What the call slots hold; "absent" where the instance has none."""
+        return [module.__dict__.get(SLOT, "absent") for module in self.modules()]
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        yield Model().eval()
+
+
+def real_operations(**replaced: Any) -> Any:
+    """The operators of the pack, some of them replaced."""
+    native = operations.load(_native.core)
+    names = ("distance", "finish", "apply", "apply_in_place", "read", "copy_to_float32", "out_of_memory")
+    return SimpleNamespace(**{name: getattr(native, name) for name in names} | replaced)
+
+
+def open_session(model: Model, **settings: Any) -> Any:
+    arguments = {
+        "threshold": 0.1,
+        "sigma_start": 1.0,
+        "sigma_end": 0.0,
+        "max_consecutive_hits": -1,
+        "metric": "output",
+        "stages": (DOUBLE, SINGLE),
+        "hooks": model.hooks(),
+        "operations": real_operations(),
+    } | settings
+    return _native.core.Session(**arguments)
+
+
+def keys(*conds: int) -> tuple[tuple[int, int, int, int, int], ...]:
+    return tuple((cond, 7, 100 + cond, 0, 0) for cond in conds)
+
+
+def call(session: Any, model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, conds: tuple[int, ...] = (0,),
+         sigma: torch.Tensor = SIGMA) -> torch.Tensor:  # fmt: skip
+    """One call of the model, as run.py makes it."""
+    if not session.open_call(keys(*conds), sigma):
+        return model(x)
+    completed = run_again = False
+    try:
+        result = model(x)
+        completed = True
+    finally:
+        run_again = session.close_call(completed)
+    return model(x) if run_again else result
+
+
+def evaluate(session: Any, model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, **more: Any) -> torch.Tensor:
+    session.begin_evaluation()
+    return call(session, model, x, **more)
+
+
+def picture(seed: int = 1, batch: int = 1) -> torch.Tensor:
+    return torch.randn(batch, 6, 8, generator=torch.Generator().manual_seed(seed))
+
+
+COMPUTED = [1, 1, 1, 1, 1]
+REUSED = [1, 0, 0, 0, 0]
+
+
+# ---- decisions and what comes out ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["output", "residual"])
+@pytest.mark.parametrize("by_keyword", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_same_input_is_reused_and_gives_the_same_output(
+    model: Model, metric: str, by_keyword: bool, dtype: torch.dtype
+) -> None:
+    model.to(dtype).by_keyword = by_keyword
+    x = picture().to(dtype)
+    plain = model(x)
+    session = open_session(model, metric=metric)
+    model.calls()
+    assert torch.equal(evaluate(session, model, x), plain)
+    assert model.calls() == COMPUTED
+    reused = evaluate(session, model, x)
+    assert model.calls() == REUSED
+    assert torch.allclose(reused, plain, rtol=0, atol=1e-6)
+    statistics = session.statistics()
+    assert (statistics["evaluations"], statistics["computed"], statistics["reused"]) == (2, 1, 1)
+    assert statistics["reasons"]["no_entry"] == 1
+
+
+@pytest.mark.parametrize("metric", ["output", "residual"])
+def test_every_miss_is_bit_equal_and_every_hit_leaves_the_blocks_out(model: Model, metric: str) -> None:
+    session = open_session(model, metric=metric, threshold=0.05)
+    start, direction = picture(1), picture(2)
+    seen = set()
+    for step in range(12):
+        x = start + 0.03 * step * direction
+        plain = model(x)
+        model.calls()
+        out = evaluate(session, model, x)
+        counted = model.calls()
+        assert counted in (COMPUTED, REUSED)
+        seen.add(tuple(counted))
+        if counted == COMPUTED:
+            assert torch.equal(out, plain)
+    statistics = session.statistics()
+    assert len(seen) == 2, "the inputs should give both hits and misses"
+    assert statistics["computed"] + statistics["reused"] == statistics["evaluations"] == 12
+    assert statistics["change_min"] < 0.05 <= statistics["change_max"]
+
+
+def test_a_hit_is_first_block_output_plus_stored_residual(model: Model) -> None:
+    """The definition of First Block Cache, written out."""
+    first_input, second_input = picture(1), picture(1) + 0.001
+    ends: list[torch.Tensor] = []
+    firsts: list[torch.Tensor] = []
+    with (
+        watching(model.final_layer, lambda args, _result: ends.append(args[0].clone())),
+        watching(model.double_blocks[0], lambda _args, result: firsts.append(result[0].clone())),
+    ):
+        model(first_input)
+        model(second_input)
+    expected = firsts[1] + (ends[0] - firsts[0])
+    vec = model.img_in(second_input).mean(1, keepdim=True)
+    session = open_session(model)
+    evaluate(session, model, first_input)
+    assert torch.allclose(evaluate(session, model, second_input), model.final_layer(expected, vec), rtol=0, atol=1e-6)
+    assert session.statistics()["reused"] == 1
+
+
+@contextmanager
+def watching(module: nn.Module, callback: Callable[[tuple[Any, ...], Any], Any]) -> Iterator[None]:
+    """Calls back with (args, result) of every forward of a module."""
+    handle = module.register_forward_hook(lambda _module, args, result: callback(args, result) and None)
+    yield
+    handle.remove()
+
+
+def test_additions_between_blocks_are_not_applied_twice(model: Model) -> None:
+    """A ControlNet's addition is in the stored residual already; on a hit it lands in a tensor nobody reads."""
+    model.control = torch.full((1, 6, WIDTH), 0.25)
+    x = picture()
+    plain = model(x)
+    session = open_session(model)
+    assert torch.equal(evaluate(session, model, x), plain)
+    assert torch.allclose(evaluate(session, model, x), plain, rtol=0, atol=1e-6)
+    assert session.statistics()["reused"] == 1
+
+
+def test_nan_is_never_reused(model: Model) -> None:
+    session = open_session(model)
+    x = picture()
+    evaluate(session, model, x * float("nan"))
+    model.calls()
+    assert torch.equal(evaluate(session, model, x), model(x))
+    statistics = session.statistics()
+    assert (statistics["computed"], statistics["reused"]) == (2, 0)
+    assert statistics["reasons"]["not_finite"] == 1
+
+
+def test_sigma_outside_start_and_end_is_computed(model: Model) -> None:
+    session = open_session(model, sigma_start=0.8, sigma_end=0.2)
+    x = picture()
+    for sigma in (0.9, 0.9, 0.5, 0.1):
+        evaluate(session, model, x, sigma=torch.tensor([sigma]))
+    statistics = session.statistics()
+    assert (statistics["reused"], statistics["reasons"]["sigma"]) == (1, 2)
+
+
+def test_consecutive_hits_are_limited(model: Model) -> None:
+    session = open_session(model, max_consecutive_hits=2)
+    for _ in range(7):
+        evaluate(session, model, picture())
+    statistics = session.statistics()
+    assert (statistics["computed"], statistics["reused"], statistics["reasons"]["hits"]) == (3, 4, 2)
+
+
+def test_another_shape_is_computed_and_then_reused(model: Model) -> None:
+    session = open_session(model)
+    small, large = picture(), torch.cat((picture(1), picture(2)), 1)
+    for x, counted in ((small, COMPUTED), (large, COMPUTED), (large, REUSED), (small, COMPUTED)):
+        plain = model(x)
+        model.calls()
+        assert torch.allclose(evaluate(session, model, x), plain, rtol=0, atol=1e-6)
+        assert model.calls() == counted
+
+
+# ---- several conds -------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_is_split_later_finds_its_entries(model: Model) -> None:
+    both = picture(batch=4)
+    plain = model(both)
+    session = open_session(model)
+    model.calls()
+    assert torch.equal(evaluate(session, model, both, conds=(0, 1)), plain)
+    session.begin_evaluation()
+    model.calls()
+    parts = [call(session, model, both[2:], conds=(1,)), call(session, model, both[:2], conds=(0,))]
+    assert model.calls() == [2, 0, 0, 0, 0]
+    assert torch.allclose(torch.cat(parts[::-1]), plain, rtol=0, atol=1e-6)
+    assert torch.allclose(evaluate(session, model, both, conds=(0, 1)), plain, rtol=0, atol=1e-6)
+    assert model.calls() == REUSED
+    assert session.statistics()["reused"] == 2
+
+
+@pytest.mark.parametrize("first_changes", [False, True])
+def test_all_calls_of_an_evaluation_follow_its_first(model: Model, first_changes: bool) -> None:
+    a, b, other = picture(1), picture(2), picture(3)
+    session = open_session(model)
+    evaluate(session, model, torch.cat((a, b)), conds=(0, 1))
+    session.begin_evaluation()
+    model.calls()
+    call(session, model, other if first_changes else a, conds=(0,))
+    call(session, model, b if first_changes else other, conds=(1,))
+    assert model.calls() == ([2] * 5 if first_changes else [2, 0, 0, 0, 0])
+    assert session.statistics()["reused"] == (0 if first_changes else 1)
+
+
+def test_rows_that_do_not_divide_among_the_conds_switch_the_cache_off(model: Model) -> None:
+    session = open_session(model)
+    x = picture(batch=3)
+    assert torch.equal(evaluate(session, model, x, conds=(0, 1)), model(x))
+    assert session.statistics()["disabled"] == "the rows of a batch cannot be divided among its prompts"
+    assert not session.open_call(keys(0), SIGMA)
+
+
+def test_more_conds_than_the_table_holds_run_untouched(model: Model) -> None:
+    session = open_session(model)
+    session.begin_evaluation()
+    assert session.open_call(keys(*range(33)), SIGMA) is False
+    assert session.open_call((), SIGMA) is False
+    assert session.statistics()["disabled"] is None
+
+
+# ---- who else calls the model --------------------------------------------------------------------------------------
+
+
+def test_another_thread_passes_through(model: Model) -> None:
+    x, other = picture(1), picture(2)
+    plain, plain_other = model(x), model(other)
+    results: list[torch.Tensor] = []
+
+    def call_from_another_thread() -> None:
+        model.double_blocks[1].during = None
+
+        def work() -> None:
+            with torch.inference_mode():
+                results.append(model(other))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    session = open_session(model)
+    for _ in range(2):
+        model.double_blocks[1].during = call_from_another_thread
+        assert torch.allclose(evaluate(session, model, x), plain, rtol=0, atol=1e-6)
+    assert torch.equal(results[0], plain_other)
+    assert (session.statistics()["computed"], session.statistics()["reused"]) == (1, 1)
+
+
+def test_a_nested_call_is_noticed_and_both_results_are_right(model: Model) -> None:
+    x, inner = picture(1), picture(2)
+    plain, plain_inner = model(x), model(inner)
+    results: list[torch.Tensor] = []
+    session = open_session(model)
+
+    def call_again() -> None:
+        model.double_blocks[1].during = None
+        results.append(call(session, model, inner))
+
+    model.double_blocks[1].during = call_again
+    assert torch.equal(evaluate(session, model, x), plain)
+    assert torch.equal(results[0], plain_inner)
+    assert session.statistics()["disabled"] == "its first block is called several times in one evaluation"
+    assert model.slots() == ["absent"] * len(model.slots())
+
+
+def test_closing_in_the_middle_of_a_call_is_harmless(model: Model) -> None:
+    session = open_session(model)
+    x = picture()
+    plain = model(x)
+    model.double_blocks[0].during = session.close
+    assert torch.equal(evaluate(session, model, x), plain)
+    assert model.slots() == ["absent"] * len(model.slots())
+
+
+# ---- errors --------------------------------------------------------------------------------------------------------
+
+
+class PlannedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("block", range(5))
+def test_an_exception_restores_everything(model: Model, block: int) -> None:
+    def fail() -> None:
+        raise PlannedError
+
+    x = picture()
+    plain = model(x)
+    session = open_session(model)
+    model.blocks()[block].during = fail
+    with pytest.raises(PlannedError):
+        evaluate(session, model, x)
+    model.blocks()[block].during = None
+    assert model.slots() == ["absent"] * len(model.slots())
+    model.calls()
+    assert torch.equal(evaluate(session, model, x), plain), "an interrupted call must leave no entry behind"
+    assert model.calls() == COMPUTED
+    evaluate(session, model, x)
+    assert model.calls() == REUSED
+    assert session.statistics()["disabled"] is None
+
+
+def test_an_exception_during_a_hit_keeps_the_entries(model: Model) -> None:
+    x = picture()
+    session = open_session(model)
+    evaluate(session, model, x)
+
+    def fail() -> None:
+        raise PlannedError
+
+    model.double_blocks[0].during = fail
+    with pytest.raises(PlannedError):
+        evaluate(session, model, x)
+    model.double_blocks[0].during = None
+    model.calls()
+    evaluate(session, model, x)
+    assert model.calls() == REUSED
+
+
+@pytest.mark.parametrize("metric", ["output", "residual"])
+@pytest.mark.parametrize(
+    ("operation", "failing_call"),
+    [
+        ("copy_to_float32", 1),
+        ("finish", 1),
+        ("distance", 1),
+        ("read", 1),
+        ("apply", 1),
+        ("apply_in_place", 1),
+        ("apply_in_place", 2),
+    ],
+)
+def test_out_of_memory_drops_the_cache_and_the_run_goes_on(
+    model: Model, metric: str, operation: str, failing_call: int
+) -> None:
+    native = getattr(real_operations(), operation)
+    left = failing_call
+
+    def fail(*args: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise torch.OutOfMemoryError("planned")
+        return native(*args)
+
+    conds, batch = ((0, 1), 2) if operation == "apply_in_place" else ((0,), 1)
+    x = picture(batch=batch)
+    plain = model(x)
+    session = open_session(model, metric=metric, operations=real_operations(**{operation: fail}))
+    for _ in range(3):
+        assert torch.allclose(evaluate(session, model, x, conds=conds), plain, rtol=0, atol=1e-6)
+        assert model.slots() == ["absent"] * len(model.slots())
+    assert left <= 0, "the planned failure never came"
+    statistics = session.statistics()
+    assert statistics["disabled"] == "there was not enough memory for the cache, so it was dropped"
+    assert statistics["bytes"] == 0
+
+
+def test_out_of_memory_of_the_model_is_not_ours(model: Model) -> None:
+    def fail() -> None:
+        raise torch.OutOfMemoryError("planned")
+
+    session = open_session(model)
+    model.double_blocks[2].during = fail
+    with pytest.raises(torch.OutOfMemoryError):
+        evaluate(session, model, picture())
+    assert session.statistics()["disabled"] is None
+
+
+@pytest.mark.parametrize("operation", ["copy_to_float32", "finish", "distance", "read", "apply"])
+@pytest.mark.parametrize("problem", [PlannedError, KeyboardInterrupt])
+def test_other_exceptions_of_operators_are_raised(model: Model, operation: str, problem: type[BaseException]) -> None:
+    def fail(*_args: Any) -> Any:
+        raise problem
+
+    session = open_session(model, operations=real_operations(**{operation: fail}))
+
+    def run() -> None:
+        for _ in range(2):
+            evaluate(session, model, picture())
+
+    with pytest.raises(problem):
+        run()
+    assert model.slots() == ["absent"] * len(model.slots())
+
+
+# ---- models that are not what their descriptor says ------------------------------------------------------------------
+
+
+def without_head(model: Model, x: torch.Tensor) -> torch.Tensor:
+    img, txt = model.double_blocks[0](model.img_in(x), model.txt_in(x[:, :2]), torch.zeros(1))
+    return img + model.single_blocks[0](txt, torch.zeros(1)).mean()
+
+
+def head_twice(model: Model, x: torch.Tensor) -> torch.Tensor:
+    img, _ = model.double_blocks[0](model.img_in(x), model.txt_in(x[:, :2]), torch.zeros(1))
+    img = model.single_blocks[0](img, torch.zeros(1))
+    return model.final_layer(img, img) + model.final_layer(img, -img)
+
+
+def first_block_twice(model: Model, x: torch.Tensor) -> torch.Tensor:
+    img, txt = model.double_blocks[0](model.img_in(x), model.txt_in(x[:, :2]), torch.zeros(1))
+    img, _ = model.double_blocks[0](img, txt, torch.zeros(1))
+    img = model.single_blocks[0](img, torch.zeros(1))
+    return model.final_layer(img, img)
+
+
+def shape_changes(model: Model, x: torch.Tensor) -> torch.Tensor:
+    img, _ = model.double_blocks[0](model.img_in(x), model.txt_in(x[:, :2]), torch.zeros(1))
+    img = model.single_blocks[0](img, torch.zeros(1))[:, ::2]
+    return model.final_layer(img, img)
+
+
+def list_left_out(model: Model, x: torch.Tensor) -> torch.Tensor:
+    img, _ = model.double_blocks[0](model.img_in(x), model.txt_in(x[:, :2]), torch.zeros(1))
+    return model.final_layer(img, img)
+
+
+@pytest.mark.parametrize(
+    ("forward", "sentence"),
+    [
+        (without_head, "its last layer was never called"),
+        (head_twice, "its last layer is called several times in one evaluation"),
+        (first_block_twice, "its first block is called several times in one evaluation"),
+        (shape_changes, "its hidden state changes its shape between the first block and the last layer"),
+        (list_left_out, "a whole list of its blocks was never called"),
+    ],
+)
+def test_an_unexpected_structure_switches_the_cache_off(
+    model: Model, forward: Callable[[Model, torch.Tensor], torch.Tensor], sentence: str
+) -> None:
+    x = picture()
+    plain = forward(model, x)
+    session = open_session(model)
+    for _ in range(3):
+        assert torch.equal(evaluate(session, lambda value: forward(model, value), x), plain)
+    statistics = session.statistics()
+    assert statistics["disabled"] == sentence
+    assert statistics["reused"] == 0
+
+
+def test_a_first_block_that_returns_something_else_switches_the_cache_off(model: Model) -> None:
+    session = open_session(model, stages=((*DOUBLE[:1], ("img",), "img"), SINGLE))
+    x = picture()
+    assert torch.equal(evaluate(session, model, x), model(x))
+    assert session.statistics()["disabled"] == "the first block returned something this pack does not know"
+
+
+def test_a_hit_that_does_not_reach_the_head_is_run_again(model: Model) -> None:
+    """The head of a later call gets another shape than the cached state has: never a wrong picture."""
+    x = picture()
+    shorter = False
+
+    def forward(value: torch.Tensor) -> torch.Tensor:
+        img, _ = model.double_blocks[0](model.img_in(value), model.txt_in(value[:, :2]), torch.zeros(1))
+        img = model.single_blocks[0](img, torch.zeros(1))
+        img = img[:, ::2] if shorter else img
+        return model.final_layer(img, img)
+
+    session = open_session(model)
+    evaluate(session, forward, x)
+    shorter = True
+    plain = forward(x)
+    assert torch.equal(evaluate(session, forward, x), plain)
+    assert session.statistics()["disabled"] == "the reused state did not reach its last layer"
+
+
+# ---- the call slots ------------------------------------------------------------------------------------------------
+
+
+def test_what_others_put_into_the_slots_stays_and_is_used(model: Model) -> None:
+    used: list[int] = []
+
+    def theirs(*args: Any, **kwargs: Any) -> Any:
+        used.append(1)
+        return model.double_blocks[1]._call_impl(*args, **kwargs)
+
+    model.double_blocks[1].__dict__[SLOT] = theirs
+    model.double_blocks[2].__dict__[SLOT] = None
+    before = model.slots()
+    session = open_session(model)
+    x = picture()
+    for expected in ([1], [1]):
+        evaluate(session, model, x)
+        assert used == expected
+        assert all(now is was for now, was in zip(model.slots(), before, strict=True))
+
+
+def test_a_slot_that_others_set_during_the_call_stays(model: Model) -> None:
+    def theirs(*args: Any, **kwargs: Any) -> Any:
+        return model.single_blocks[1]._call_impl(*args, **kwargs)
+
+    def set_it() -> None:
+        model.single_blocks[1].__dict__[SLOT] = theirs
+
+    model.double_blocks[1].during = set_it
+    evaluate(open_session(model), model, picture())
+    assert model.single_blocks[1].__dict__[SLOT] is theirs
+
+
+def test_instance_level_forward_and_forward_hooks_run_inside(model: Model) -> None:
+    block = model.single_blocks[0]
+    original = block.forward
+    fired: list[str] = []
+    block.forward = lambda *args, **kwargs: fired.append("forward") or original(*args, **kwargs)
+    x = picture()
+    session = open_session(model)
+    with watching(block, lambda _args, _result: fired.append("hook")):
+        evaluate(session, model, x)
+        assert fired == ["forward", "hook"]
+        evaluate(session, model, x)
+    assert fired == ["forward", "hook"], "a block that is left out fires nothing"
+
+
+def test_blocks_compiled_in_place_stay_compiled_and_are_left_out_on_a_hit(model: Model) -> None:
+    for block in model.blocks():
+        block.compile(backend="eager")
+    before = model.slots()
+    x = picture()
+    plain = model(x)
+    session = open_session(model)
+    model.calls()
+    assert torch.allclose(evaluate(session, model, x), plain, rtol=0, atol=1e-6)
+    assert model.calls() == COMPUTED
+    assert torch.allclose(evaluate(session, model, x), plain, rtol=0, atol=1e-6)
+    assert model.calls() == REUSED
+    assert all(now is was for now, was in zip(model.slots(), before, strict=True))
+    torch.compiler.reset()
+
+
+def test_state_dict_and_module_tree_are_the_same_while_a_call_is_open(model: Model) -> None:
+    session = open_session(model)
+    before = list(model.state_dict()), [name for name, _ in model.named_modules()]
+    session.begin_evaluation()
+    assert session.open_call(keys(0), SIGMA)
+    assert (list(model.state_dict()), [name for name, _ in model.named_modules()]) == before
+    assert "absent" in model.slots()
+    assert session.close_call(False) is False
+    assert model.slots() == ["absent"] * len(model.slots())
+
+
+# ---- arguments -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"threshold": 0.0},
+        {"threshold": float("nan")},
+        {"max_consecutive_hits": -2},
+        {"stages": ()},
+        {"stages": ((DOUBLE[0], ("img", "other"), "img"),)},
+        {"stages": ((DOUBLE[0], ("txt",), "img"),)},
+        {"stages": (((), None, "x"),)},
+        {"stages": (SINGLE,)},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(model: Model, settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"\w+ .*\w"):
+        open_session(model, **settings)
+
+
+def test_arguments_of_other_types_are_refused(model: Model) -> None:
+    with pytest.raises(TypeError):
+        open_session(model, threshold="high")
+    with pytest.raises(AttributeError):
+        open_session(model, operations=object())
+    session = open_session(model)
+    with pytest.raises(TypeError):
+        session.open_call([(0, 0, 0, 0, 0)], SIGMA)
+    with pytest.raises(TypeError):
+        session.open_call(((0, 0),), SIGMA)
+    assert model.slots() == ["absent"] * len(model.slots())
+
+
+def test_the_hook_type_cannot_be_made_by_hand(model: Model) -> None:
+    session = open_session(model)
+    session.open_call(keys(0), SIGMA)
+    hook = model.final_layer.__dict__[SLOT]
+    session.close_call(False)
+    with pytest.raises(TypeError):
+        type(hook)()
+
+
+# ---- memory --------------------------------------------------------------------------------------------------------
+
+
+def test_a_closed_session_holds_nothing_and_answers_everything(model: Model) -> None:
+    session = open_session(model)
+    evaluate(session, model, picture())
+    assert session.statistics()["bytes"] == 2 * 6 * WIDTH * 4, "probe and residual, both fp32"
+    session.close()
+    session.close()
+    session.begin_evaluation()
+    assert session.open_call(keys(0), SIGMA) is False
+    assert session.close_call(True) is False
+    assert session.statistics()["bytes"] == 0
+
+
+def test_models_are_released_with_their_session(model: Model) -> None:
+    other = Model()
+    other.session = open_session(other)
+    evaluate(other.session, other, picture())
+    gone = weakref.ref(other)
+    del other
+    gc.collect()
+    assert gone() is None, "session and model refer to each other; the collector must see through it"
+
+
+def test_a_hook_that_outlives_its_session_passes_through(model: Model) -> None:
+    session = open_session(model)
+    session.begin_evaluation()
+    session.open_call(keys(0), SIGMA)
+    del session
+    gc.collect()
+    x = picture()
+    assert torch.equal(model(x), model(x))
+    model.calls()
+    model(x)
+    assert model.calls() == COMPUTED
+
+
+@pytest.mark.parametrize("conds", [(0,), (0, 1)])
+def test_a_thousand_evaluations_leave_no_block_behind(model: Model, conds: tuple[int, ...]) -> None:
+    session = open_session(model, max_consecutive_hits=1)
+    x = picture(batch=len(conds))
+
+    def run(times: int) -> int:
+        for _ in range(times):
+            evaluate(session, model, x, conds=conds)
+        session.statistics()
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    run(100)
+    before = run(100)
+    after = run(1000)
+    assert session.statistics()["reused"] == 600
+    assert after - before < 50
