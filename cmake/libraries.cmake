@@ -68,7 +68,8 @@ else()
   target_include_directories(torch_shim PRIVATE include)
   target_include_directories(torch_shim SYSTEM PRIVATE ${WAVESPEED_TORCH_DIR}/include)
   # STD_TORCH_CHECK puts __FILE__ into messages; users shall not see the builder's folders.
-  target_compile_options(torch_shim PRIVATE -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=)
+  target_compile_options(torch_shim PRIVATE
+    -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/= -fmacro-prefix-map=${WAVESPEED_TORCH_DIR}/include/=)
   # By full path, and found by its soname at run time, since torch is in the process already.
   target_link_libraries(torch_shim PRIVATE ${WAVESPEED_TORCH_DIR}/lib/libtorch_cpu.so)
   target_link_options(torch_shim PRIVATE -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack)

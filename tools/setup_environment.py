@@ -81,7 +81,7 @@ def set_up() -> None:
         say(f"[{STEPS}/{STEPS}] The environment is up to date.")
         return
     STAMP.unlink(missing_ok=True)
-    say(f"[3/{STEPS}] Installing torch (about 1 minute, and a download when it is not on this machine)...")
+    say(f"[3/{STEPS}] Installing torch (1 minute from a CPU wheel at hand; the registry's build may be gigabytes)...")
     install("torch", TORCH)
     say(f"[4/{STEPS}] Installing torchvision and torchaudio...")
     install("torch-companions", ["--no-deps", *TORCH_COMPANIONS])
