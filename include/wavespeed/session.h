@@ -34,10 +34,14 @@ enum {
 };
 
 typedef struct ws_session_settings {
-    double threshold;             /* relative change below which an evaluation is reused */
+    double threshold;             /* classic: relative change below which an evaluation is reused; forecast: damage that
+                                     may add up before one is computed (docs/policies.md) */
     double sigma_start;           /* highest sigma at which reuse is allowed, inclusive */
     double sigma_end;             /* lowest sigma at which reuse is allowed, inclusive */
     int64_t max_consecutive_hits; /* -1 = no limit */
+    ws_strategy strategy;
+    const double *schedule;       /* forecast: the sampler's sigmas, descending; copied */
+    size_t schedule_length;
 } ws_session_settings;
 
 /* Tells conds apart. uuid: ComfyUI's id of the cond, made once per guider. window and fingerprint are hashes made by the
@@ -78,9 +82,11 @@ typedef struct ws_call {
     int32_t slot[WS_CALL_CONDS];
     bool recycled[WS_CALL_CONDS]; /* the slot belonged to another entry: the owner drops its tensors */
     int32_t window_index;         /* private */
+    size_t points;                /* stored evaluations that every cond of the call has, newest first, 0 to WS_HISTORY */
     ws_intent intent;
     ws_action action;             /* valid once decided */
     bool decided;
+    float coefficient[WS_HISTORY]; /* on a hit: factor of each stored residual; the classic strategy has 1, 0, 0 */
 } ws_call;
 
 typedef struct ws_statistics {
@@ -109,7 +115,7 @@ ws_status ws_session_open(ws_session *session, const ws_key *keys, size_t conds,
 /* The stored tensors of this call do not fit: its entries become empty and the call will be computed. */
 void ws_session_forget(ws_session *session, ws_call *call);
 
-/* measurement: required for WS_INTENT_COMPARE, else ignored and may be NULL.
+/* measurement: required for WS_INTENT_COMPARE. Else the forecast strategy needs its sigma, and the classic one ignores it.
  * After WS_ACTION_COMPUTE the entries of the call are being rebuilt and are invalid until ws_session_commit. */
 ws_action ws_session_decide(ws_session *session, ws_call *call, const ws_measurement *measurement);
 

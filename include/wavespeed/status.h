@@ -30,7 +30,7 @@ typedef enum ws_status {
 enum { WS_ERROR_TEXT_SIZE = 512 };
 
 /* text: a whole sentence with the value and the limit, UTF-8, always terminated.
- * offset: byte position in the parsed text for WS_ERROR_JSON, else -1. */
+ * offset: byte position in the parsed text where it stops being JSON, else -1 (also for JSON of the wrong shape). */
 typedef struct ws_error {
     ws_status code;
     int64_t offset;

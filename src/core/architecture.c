@@ -1,5 +1,5 @@
-/* The check of architectures.json. Nothing is kept: Python reads the same text, and may then rely on every field being
- * present, of the right type and consistent with the others. */
+/* The check of architectures.json. Nothing is kept: Python reads the same text, and may then rely
+ * on every field being present, of the right type and consistent with the others. */
 #include "wavespeed/architecture.h"
 
 #include "core/json_internal.h"
@@ -10,9 +10,9 @@
 #include <string.h>
 
 enum { /* what the hooks have room for */
-    STAGES_MAX = 4,
-    HIDDEN_MAX = 4,
-    POSITION_MAX = 63
+       STAGES_MAX = 4,
+       HIDDEN_MAX = 4,
+       POSITION_MAX = 63
 };
 
 /* names: a string or an array of strings. */
@@ -29,7 +29,7 @@ static bool contains(const cJSON *names, const char *name) {
     return false;
 }
 
-/* ---- a stage --------------------------------------------------------------------------------------------- */
+/* ---- a stage --------------------------------------------------------------------------------- */
 
 /* [name, position] */
 static bool is_pair(const cJSON *pair) {
@@ -44,31 +44,37 @@ static bool is_pair(const cJSON *pair) {
 }
 
 /* pairs before this one are checked already. */
-static ws_status check_pair(const cJSON *hidden, const cJSON *pair, const ws_json_place *place, ws_error *error) {
+static ws_status check_pair(const cJSON *hidden, const cJSON *pair, const ws_json_place *place,
+                            ws_error *error) {
     if (!is_pair(pair)) {
         return ws_fail(error, WS_ERROR_JSON,
-                       "%s: the field \"hidden\" must be an array of [name, position] with whole positions from 0 to %d.",
+                       "%s: the field \"hidden\" must be an array of [name, position] with whole "
+                       "positions from 0 to %d.",
                        place->text, POSITION_MAX);
     }
     const char *const name = pair->child->valuestring;
     for (const cJSON *earlier = hidden->child; earlier != pair; earlier = earlier->next) {
         if (strcmp(earlier->child->valuestring, name) == 0) {
-            return ws_fail(error, WS_ERROR_JSON, "%s: the field \"hidden\" has \"%s\" twice.", place->text, name);
+            return ws_fail(error, WS_ERROR_JSON, "%s: the field \"hidden\" has \"%s\" twice.",
+                           place->text, name);
         }
         if (earlier->child->next->valuedouble == pair->child->next->valuedouble) {
-            return ws_fail(error, WS_ERROR_JSON, "%s: the field \"hidden\" has \"%s\" and \"%s\" at one position.",
+            return ws_fail(error, WS_ERROR_JSON,
+                           "%s: the field \"hidden\" has \"%s\" and \"%s\" at one position.",
                            place->text, earlier->child->valuestring, name);
         }
     }
     return WS_OK;
 }
 
-static ws_status check_hidden(const cJSON *stage, const ws_json_place *place, const cJSON **out, ws_error *error) {
+static ws_status check_hidden(const cJSON *stage, const ws_json_place *place, const cJSON **out,
+                              ws_error *error) {
     const cJSON *hidden = NULL;
     WS_TRY_(ws_json_array_(stage, "hidden", place, &hidden, error));
     const int count = cJSON_GetArraySize(hidden);
     if (count < 1 || count > HIDDEN_MAX) {
-        return ws_fail(error, WS_ERROR_JSON, "%s: the field \"hidden\" has %d pairs; it must have 1 to %d.", place->text,
+        return ws_fail(error, WS_ERROR_JSON,
+                       "%s: the field \"hidden\" has %d pairs; it must have 1 to %d.", place->text,
                        count, HIDDEN_MAX);
     }
     const cJSON *pair = NULL;
@@ -79,20 +85,23 @@ static ws_status check_hidden(const cJSON *stage, const ws_json_place *place, co
     return WS_OK;
 }
 
-static ws_status check_is_hidden(const cJSON *hidden, const char *key, const char *name, const ws_json_place *place,
-                                 ws_error *error) {
+static ws_status check_is_hidden(const cJSON *hidden, const char *key, const char *name,
+                                 const ws_json_place *place, ws_error *error) {
     const cJSON *pair = NULL;
     cJSON_ArrayForEach(pair, hidden) {
         if (strcmp(pair->child->valuestring, name) == 0) {
             return WS_OK;
         }
     }
-    return ws_fail(error, WS_ERROR_JSON, "%s: the field \"%s\" has \"%s\", which \"hidden\" does not name.", place->text,
+    return ws_fail(error, WS_ERROR_JSON,
+                   "%s: the field \"%s\" has \"%s\", which \"hidden\" does not name.", place->text,
                    key, name);
 }
 
-/* The name of one hidden state (a block returns it bare) or an array of names (it returns a tuple). */
-static ws_status check_returns(const cJSON *stage, const cJSON *hidden, const ws_json_place *place, ws_error *error) {
+/* The name of one hidden state (a block returns it bare) or an array of names (it returns a tuple).
+ */
+static ws_status check_returns(const cJSON *stage, const cJSON *hidden, const ws_json_place *place,
+                               ws_error *error) {
     const cJSON *const bare = cJSON_GetObjectItemCaseSensitive(stage, "returns");
     if (cJSON_IsString(bare)) {
         return check_is_hidden(hidden, "returns", bare->valuestring, place, error);
@@ -106,12 +115,14 @@ static ws_status check_returns(const cJSON *stage, const cJSON *hidden, const ws
     return WS_OK;
 }
 
-static ws_status check_main(const cJSON *stage, const cJSON *hidden, const ws_json_place *place, ws_error *error) {
+static ws_status check_main(const cJSON *stage, const cJSON *hidden, const ws_json_place *place,
+                            ws_error *error) {
     const char *name = NULL;
     WS_TRY_(ws_json_text_(stage, "main", place, &name, error));
     WS_TRY_(check_is_hidden(hidden, "main", name, place, error));
     if (!contains(cJSON_GetObjectItemCaseSensitive(stage, "returns"), name)) {
-        return ws_fail(error, WS_ERROR_JSON, "%s: the field \"main\" is \"%s\", which \"returns\" does not contain.",
+        return ws_fail(error, WS_ERROR_JSON,
+                       "%s: the field \"main\" is \"%s\", which \"returns\" does not contain.",
                        place->text, name);
     }
     return WS_OK;
@@ -129,14 +140,15 @@ static ws_status check_stage(const cJSON *stage, const ws_json_place *place, ws_
     return ws_json_has_(stage, "skip") ? ws_json_text_(stage, "skip", place, &text, error) : WS_OK;
 }
 
-/* ---- a family -------------------------------------------------------------------------------------------- */
+/* ---- a family -------------------------------------------------------------------------------- */
 
 static ws_status check_stages(const cJSON *family, const ws_json_place *place, ws_error *error) {
     const cJSON *stages = NULL;
     WS_TRY_(ws_json_array_(family, "stages", place, &stages, error));
     const int count = cJSON_GetArraySize(stages);
     if (count < 1 || count > STAGES_MAX) {
-        return ws_fail(error, WS_ERROR_JSON, "%s: the field \"stages\" has %d stages; it must have 1 to %d.", place->text,
+        return ws_fail(error, WS_ERROR_JSON,
+                       "%s: the field \"stages\" has %d stages; it must have 1 to %d.", place->text,
                        count, STAGES_MAX);
     }
     size_t index = 0;
@@ -152,14 +164,16 @@ static ws_status check_metric(const cJSON *family, const ws_json_place *place, w
     const char *metric = NULL;
     WS_TRY_(ws_json_text_(family, "metric", place, &metric, error));
     if (strcmp(metric, "output") != 0 && strcmp(metric, "residual") != 0) {
-        return ws_fail(error, WS_ERROR_JSON, "%s: the field \"metric\" is \"%s\"; it must be \"output\" or \"residual\".",
+        return ws_fail(error, WS_ERROR_JSON,
+                       "%s: the field \"metric\" is \"%s\"; it must be \"output\" or \"residual\".",
                        place->text, metric);
     }
     return WS_OK;
 }
 
 /* Families before this one are checked already. */
-static ws_status check_classes(const cJSON *families, const cJSON *family, const ws_json_place *place, ws_error *error) {
+static ws_status check_classes(const cJSON *families, const cJSON *family,
+                               const ws_json_place *place, ws_error *error) {
     const cJSON *classes = NULL;
     WS_TRY_(ws_json_texts_(family, "classes", place, &classes, error));
     for (const cJSON *earlier = families->child; earlier != family; earlier = earlier->next) {
@@ -169,7 +183,8 @@ static ws_status check_classes(const cJSON *families, const cJSON *family, const
             if (contains(described, name->valuestring)) {
                 const cJSON *const owner = cJSON_GetObjectItemCaseSensitive(earlier, "family");
                 return ws_fail(error, WS_ERROR_JSON,
-                               "%s: the field \"classes\" has \"%s\", which the family \"%s\" describes already.",
+                               "%s: the field \"classes\" has \"%s\", which the family \"%s\" "
+                               "describes already.",
                                place->text, name->valuestring, owner->valuestring);
             }
         }
@@ -177,8 +192,9 @@ static ws_status check_classes(const cJSON *families, const cJSON *family, const
     return WS_OK;
 }
 
-static ws_status check_family(const cJSON *families, const cJSON *family, const ws_json_place *place, ws_error *error) {
-    static const char *const fields[] = {"family", "classes", "metric",   "stages", "final",
+static ws_status check_family(const cJSON *families, const cJSON *family,
+                              const ws_json_place *place, ws_error *error) {
+    static const char *const fields[] = {"family", "classes",  "metric",  "stages", "final",
                                          "source", "verified", "remarks", NULL};
     const char *text = NULL;
     const cJSON *final = NULL;
@@ -190,12 +206,14 @@ static ws_status check_family(const cJSON *families, const cJSON *family, const 
     WS_TRY_(ws_json_texts_(family, "final", place, &final, error));
     WS_TRY_(ws_json_text_(family, "source", place, &text, error));
     WS_TRY_(ws_json_text_(family, "verified", place, &text, error));
-    return ws_json_has_(family, "remarks") ? ws_json_text_(family, "remarks", place, &text, error) : WS_OK;
+    return ws_json_has_(family, "remarks") ? ws_json_text_(family, "remarks", place, &text, error)
+                                           : WS_OK;
 }
 
-/* ---- the file -------------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
-static ws_status check_root(const cJSON *root, const ws_json_place *place, size_t *count, ws_error *error) {
+static ws_status check_root(const cJSON *root, const ws_json_place *place, size_t *count,
+                            ws_error *error) {
     static const char *const fields[] = {"architectures", NULL};
     const cJSON *families = NULL;
     WS_TRY_(ws_json_check_keys_(root, fields, place, error));
@@ -203,7 +221,8 @@ static ws_status check_root(const cJSON *root, const ws_json_place *place, size_
     size_t index = 0;
     const cJSON *family = NULL;
     cJSON_ArrayForEach(family, families) {
-        const ws_json_place family_place = ws_json_place_of_(place, "family", family, "family", index++);
+        const ws_json_place family_place =
+            ws_json_place_of_(place, "family", family, "family", index++);
         WS_TRY_(check_family(families, family, &family_place, error));
     }
     *count = index;
@@ -214,9 +233,11 @@ ws_status ws_architectures_check(const char *text, size_t length, size_t *count,
     static const ws_json_place place = {"architectures.json"};
     cJSON *root = NULL;
     size_t families = 0;
-    WS_TRY_(ws_json_parse_(text, length, &place, &root, error));
-    const ws_status status = check_root(root, &place, &families, error);
-    cJSON_Delete(root);
+    ws_status status = ws_json_parse_(text, length, &place, &root, error);
+    if (status == WS_OK) {
+        status = check_root(root, &place, &families, error);
+        cJSON_Delete(root);
+    }
     if (count != NULL) {
         *count = families;
     }

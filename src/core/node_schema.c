@@ -1,4 +1,5 @@
-/* nodes.json into the structs of node_schema.h. The strings stay in the parsed tree, which the list keeps. */
+/* nodes.json into the structs of node_schema.h. The strings stay in the parsed tree, which the list
+ * keeps. */
 #include "wavespeed/node_schema.h"
 
 #include "core/json_internal.h"
@@ -16,7 +17,7 @@ struct ws_node_schema_list {
     ws_node_output *outputs;
 };
 
-/* ---- an input -------------------------------------------------------------------------------------------- */
+/* ---- an input -------------------------------------------------------------------------------- */
 
 static ws_widget widget_of_type(const char *type) {
     static const struct {
@@ -35,35 +36,41 @@ static ws_widget widget_of_type(const char *type) {
 }
 
 /* A number; a whole one where the widget holds integers. */
-static ws_status read_number(const cJSON *item, const char *key, const ws_json_place *place, ws_widget widget,
-                             double *out, ws_error *error) {
+static ws_status read_number(const cJSON *item, const char *key, const ws_json_place *place,
+                             ws_widget widget, double *out, ws_error *error) {
     const double exact_integers = 9007199254740992.0; /* 2^53: beyond it a double skips integers */
     WS_TRY_(ws_json_number_(item, key, place, out, error));
     if (widget == WS_WIDGET_INT && (floor(*out) != *out || fabs(*out) > exact_integers)) {
-        return ws_fail(error, WS_ERROR_JSON, "%s: the field \"%s\" is %s; it must be a whole number.", place->text, key,
+        return ws_fail(error, WS_ERROR_JSON,
+                       "%s: the field \"%s\" is %s; it must be a whole number.", place->text, key,
                        ws_number_text_(*out).text);
     }
     return WS_OK;
 }
 
-static ws_status read_limit(const cJSON *item, const char *key, const ws_json_place *place, ws_widget widget, bool *has,
-                            double *out, ws_error *error) {
+static ws_status read_limit(const cJSON *item, const char *key, const ws_json_place *place,
+                            ws_widget widget, bool *has, double *out, ws_error *error) {
     *has = ws_json_has_(item, key);
     return *has ? read_number(item, key, place, widget, out, error) : WS_OK;
 }
 
-static ws_status read_numeric(const cJSON *item, const ws_json_place *place, ws_node_input *out, ws_error *error) {
+static ws_status read_numeric(const cJSON *item, const ws_json_place *place, ws_node_input *out,
+                              ws_error *error) {
     WS_TRY_(read_number(item, "default", place, out->widget, &out->default_number, error));
     WS_TRY_(read_limit(item, "min", place, out->widget, &out->has_minimum, &out->minimum, error));
     WS_TRY_(read_limit(item, "max", place, out->widget, &out->has_maximum, &out->maximum, error));
     WS_TRY_(read_limit(item, "step", place, out->widget, &out->has_step, &out->step, error));
     if (out->has_minimum && out->default_number < out->minimum) {
-        return ws_fail(error, WS_ERROR_JSON, "%s: the default is %s, which is below the minimum %s.", place->text,
-                       ws_number_text_(out->default_number).text, ws_number_text_(out->minimum).text);
+        return ws_fail(error, WS_ERROR_JSON,
+                       "%s: the default is %s, which is below the minimum %s.", place->text,
+                       ws_number_text_(out->default_number).text,
+                       ws_number_text_(out->minimum).text);
     }
     if (out->has_maximum && out->default_number > out->maximum) {
-        return ws_fail(error, WS_ERROR_JSON, "%s: the default is %s, which is above the maximum %s.", place->text,
-                       ws_number_text_(out->default_number).text, ws_number_text_(out->maximum).text);
+        return ws_fail(error, WS_ERROR_JSON,
+                       "%s: the default is %s, which is above the maximum %s.", place->text,
+                       ws_number_text_(out->default_number).text,
+                       ws_number_text_(out->maximum).text);
     }
     if (out->has_step && !(out->step > 0.0)) {
         return ws_fail(error, WS_ERROR_JSON, "%s: the step is %s; it must be above 0.", place->text,
@@ -76,7 +83,8 @@ static ws_status read_numeric(const cJSON *item, const ws_json_place *place, ws_
 static const char *const *fields_of(ws_widget widget) {
     static const char *const socket[] = {"name", "type", "required", "tooltip", NULL};
     static const char *const value[] = {"name", "type", "required", "tooltip", "default", NULL};
-    static const char *const number[] = {"name", "type", "required", "tooltip", "default", "min", "max", "step", NULL};
+    static const char *const number[] = {"name", "type", "required", "tooltip", "default",
+                                         "min",  "max",  "step",     NULL};
     switch (widget) {
         case WS_WIDGET_FLOAT:
         case WS_WIDGET_INT:
@@ -91,7 +99,8 @@ static const char *const *fields_of(ws_widget widget) {
     return socket;
 }
 
-static ws_status read_default(const cJSON *item, const ws_json_place *place, ws_node_input *out, ws_error *error) {
+static ws_status read_default(const cJSON *item, const ws_json_place *place, ws_node_input *out,
+                              ws_error *error) {
     bool truth = false;
     switch (out->widget) {
         case WS_WIDGET_FLOAT:
@@ -110,7 +119,8 @@ static ws_status read_default(const cJSON *item, const ws_json_place *place, ws_
     return WS_OK;
 }
 
-static ws_status read_input(const cJSON *item, const ws_json_place *place, ws_node_input *out, ws_error *error) {
+static ws_status read_input(const cJSON *item, const ws_json_place *place, ws_node_input *out,
+                            ws_error *error) {
     WS_TRY_(ws_json_text_(item, "type", place, &out->type, error));
     out->widget = widget_of_type(out->type);
     WS_TRY_(ws_json_check_keys_(item, fields_of(out->widget), place, error));
@@ -120,31 +130,34 @@ static ws_status read_input(const cJSON *item, const ws_json_place *place, ws_no
     return read_default(item, place, out, error);
 }
 
-/* ---- a node ---------------------------------------------------------------------------------------------- */
+/* ---- a node ---------------------------------------------------------------------------------- */
 
 /* inputs: room for all of the node's, the first `node->n_inputs` of which are read. */
-static ws_status check_order(const ws_node_schema *node, const ws_node_input *next, const ws_json_place *place,
-                             ws_error *error) {
+static ws_status check_order(const ws_node_schema *node, const ws_node_input *next,
+                             const ws_json_place *place, ws_error *error) {
     for (size_t i = 0; i < node->n_inputs; ++i) {
         if (strcmp(node->inputs[i].name, next->name) == 0) {
-            return ws_fail(error, WS_ERROR_JSON, "%s: the node has two inputs of this name.", place->text);
+            return ws_fail(error, WS_ERROR_JSON, "%s: the node has two inputs of this name.",
+                           place->text);
         }
         if (next->required && !node->inputs[i].required) {
-            return ws_fail(error, WS_ERROR_JSON, "%s is required, but stands after the optional input \"%s\".", place->text,
-                           node->inputs[i].name);
+            return ws_fail(error, WS_ERROR_JSON,
+                           "%s is required, but stands after the optional input \"%s\".",
+                           place->text, node->inputs[i].name);
         }
     }
     return WS_OK;
 }
 
-static ws_status read_inputs(const cJSON *item, const ws_json_place *place, ws_node_schema *node, ws_node_input *inputs,
-                             ws_error *error) {
+static ws_status read_inputs(const cJSON *item, const ws_json_place *place, ws_node_schema *node,
+                             ws_node_input *inputs, ws_error *error) {
     const cJSON *array = NULL;
     WS_TRY_(ws_json_array_(item, "inputs", place, &array, error));
     node->inputs = inputs;
     const cJSON *input = NULL;
     cJSON_ArrayForEach(input, array) {
-        const ws_json_place input_place = ws_json_place_of_(place, "input", input, "name", node->n_inputs);
+        const ws_json_place input_place =
+            ws_json_place_of_(place, "input", input, "name", node->n_inputs);
         ws_node_input *const next = &inputs[node->n_inputs];
         WS_TRY_(read_input(input, &input_place, next, error));
         WS_TRY_(check_order(node, next, &input_place, error));
@@ -161,7 +174,8 @@ static ws_status read_outputs(const cJSON *item, const ws_json_place *place, ws_
     node->outputs = outputs;
     const cJSON *output = NULL;
     cJSON_ArrayForEach(output, array) {
-        const ws_json_place output_place = ws_json_place_of_(place, "output", output, "name", node->n_outputs);
+        const ws_json_place output_place =
+            ws_json_place_of_(place, "output", output, "name", node->n_outputs);
         ws_node_output *const next = &outputs[node->n_outputs];
         WS_TRY_(ws_json_check_keys_(output, fields, &output_place, error));
         WS_TRY_(ws_json_text_(output, "name", &output_place, &next->name, error));
@@ -172,9 +186,10 @@ static ws_status read_outputs(const cJSON *item, const ws_json_place *place, ws_
     return WS_OK;
 }
 
-static ws_status read_node(const cJSON *item, const ws_json_place *place, ws_node_schema *node, ws_node_input *inputs,
-                           ws_node_output *outputs, ws_error *error) {
-    static const char *const fields[] = {"id", "display_name", "category", "description", "inputs", "outputs", NULL};
+static ws_status read_node(const cJSON *item, const ws_json_place *place, ws_node_schema *node,
+                           ws_node_input *inputs, ws_node_output *outputs, ws_error *error) {
+    static const char *const fields[] = {"id",     "display_name", "category", "description",
+                                         "inputs", "outputs",      NULL};
     WS_TRY_(ws_json_check_keys_(item, fields, place, error));
     WS_TRY_(ws_json_text_(item, "id", place, &node->id, error));
     WS_TRY_(ws_json_text_(item, "display_name", place, &node->display_name, error));
@@ -184,14 +199,15 @@ static ws_status read_node(const cJSON *item, const ws_json_place *place, ws_nod
     return read_outputs(item, place, node, outputs, error);
 }
 
-/* ---- the list -------------------------------------------------------------------------------------------- */
+/* ---- the list -------------------------------------------------------------------------------- */
 
 static size_t array_size(const cJSON *item, const char *key) {
     return (size_t)cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(item, key));
 }
 
 /* Sized by what the tree holds, before any of it is checked. */
-static ws_status allocate(ws_node_schema_list *list, const cJSON *array, const ws_json_place *place, ws_error *error) {
+static ws_status allocate(ws_node_schema_list *list, const cJSON *array, const ws_json_place *place,
+                          ws_error *error) {
     size_t nodes = 0;
     size_t inputs = 0;
     size_t outputs = 0;
@@ -206,7 +222,8 @@ static ws_status allocate(ws_node_schema_list *list, const cJSON *array, const w
     list->inputs = calloc(inputs + 1, sizeof(*list->inputs));
     list->outputs = calloc(outputs + 1, sizeof(*list->outputs));
     if (list->nodes == NULL || list->inputs == NULL || list->outputs == NULL) {
-        return ws_fail(error, WS_ERROR_NO_MEMORY, "%s: there is no memory for %zu nodes.", place->text, nodes);
+        return ws_fail(error, WS_ERROR_NO_MEMORY, "%s: there is no memory for %zu nodes.",
+                       place->text, nodes);
     }
     return WS_OK;
 }
@@ -226,7 +243,8 @@ static ws_status read_list(ws_node_schema_list *list, const ws_json_place *place
         WS_TRY_(read_node(item, &node_place, node, inputs, outputs, error));
         for (size_t i = 0; i < list->count; ++i) {
             if (strcmp(list->nodes[i].id, node->id) == 0) {
-                return ws_fail(error, WS_ERROR_JSON, "%s: there are two nodes of this id.", node_place.text);
+                return ws_fail(error, WS_ERROR_JSON, "%s: there are two nodes of this id.",
+                               node_place.text);
             }
         }
         inputs += node->n_inputs;
@@ -236,12 +254,14 @@ static ws_status read_list(ws_node_schema_list *list, const ws_json_place *place
     return WS_OK;
 }
 
-ws_status ws_node_schema_parse(const char *text, size_t length, ws_node_schema_list **out, ws_error *error) {
+ws_status ws_node_schema_parse(const char *text, size_t length, ws_node_schema_list **out,
+                               ws_error *error) {
     static const ws_json_place place = {"nodes.json"};
     *out = NULL;
     ws_node_schema_list *const list = calloc(1, sizeof(*list));
     if (list == NULL) {
-        return ws_fail(error, WS_ERROR_NO_MEMORY, "%s: there is no memory for its nodes.", place.text);
+        return ws_fail(error, WS_ERROR_NO_MEMORY, "%s: there is no memory for its nodes.",
+                       place.text);
     }
     ws_status status = ws_json_parse_(text, length, &place, &list->root, error);
     if (status == WS_OK) {

@@ -18,7 +18,8 @@ ws_status ws_cache_options_check(const ws_cache_options *options, ws_error *erro
     const struct {
         const char *name;
         double value;
-    } shares[] = { /* in the order of the widgets: the first one that is wrong is reported */
+    } shares[] = {
+        /* in the order of the widgets: the first one that is wrong is reported */
         {"residual_diff_threshold", options->residual_diff_threshold},
         {"start", options->start},
         {"end", options->end},
@@ -28,7 +29,8 @@ ws_status ws_cache_options_check(const ws_cache_options *options, ws_error *erro
     }
     if (options->max_consecutive_cache_hits < -1) {
         return ws_fail(error, WS_ERROR_RANGE,
-                       "max_consecutive_cache_hits is %" PRId64 "; it must be -1 (no limit) or more.",
+                       "max_consecutive_cache_hits is %" PRId64
+                       "; it must be -1 (no limit) or more.",
                        options->max_consecutive_cache_hits);
     }
     return WS_OK;

@@ -4,10 +4,10 @@
 #include <math.h>
 
 double ws_relative_change(const ws_measurement *measurement) {
-    /* residual_sum takes no part in the ratio, but a stored residual with NaN or infinity in it must never be
-     * reused, however little the probe changed. */
-    const bool finite = isfinite(measurement->difference_sum) && isfinite(measurement->reference_sum) &&
-                        isfinite(measurement->residual_sum);
+    /* residual_sum takes no part in the ratio, but a stored residual with NaN or infinity in it
+     * must never be reused, however little the probe changed. */
+    const bool finite = isfinite(measurement->difference_sum) &&
+                        isfinite(measurement->reference_sum) && isfinite(measurement->residual_sum);
     if (!finite || !(measurement->reference_sum > 0.0)) {
         return NAN;
     }
@@ -16,4 +16,80 @@ double ws_relative_change(const ws_measurement *measurement) {
 
 bool ws_classic_is_similar(double relative_change, double threshold) {
     return relative_change < threshold;
+}
+
+/* ---- forecast -------------------------------------------------------------------------------------------- */
+
+static const double reach = 3.0; /* intervals of sigma */
+
+static double clamp(double value, double lowest, double highest) {
+    return fmin(fmax(value, lowest), highest); /* NaN becomes a limit; the uncertainty is NaN then and forbids reuse */
+}
+
+/* How far the schedule says we are: linear in sigma through the last two points, with three points half of it quadratic
+ * (Lagrange). Limits keep a schedule with tiny steps from exploding. */
+static void extrapolate_by_sigma(const double sigmas[WS_HISTORY], double sigma, size_t points, double weight[2]) {
+    const double step = sigmas[0] - sigmas[1];
+    weight[0] = step == 0.0 ? 0.0 : clamp((sigma - sigmas[0]) / step, 0.0, reach);
+    weight[1] = 0.0;
+    if (points < 3 || sigmas[1] == sigmas[2] || sigmas[0] == sigmas[2] || step == 0.0) {
+        return;
+    }
+    const double newest = (sigma - sigmas[1]) * (sigma - sigmas[2]) / (step * (sigmas[0] - sigmas[2]));
+    const double oldest =
+        (sigma - sigmas[0]) * (sigma - sigmas[1]) / ((sigmas[2] - sigmas[0]) * (sigmas[2] - sigmas[1]));
+    weight[0] = 0.5 * weight[0] + 0.5 * clamp(newest - 1.0, -1.0, 4.0);
+    weight[1] = 0.5 * clamp(-oldest, -3.0, 2.0);
+}
+
+ws_forecast ws_forecast_residual(const ws_measurement *measurement, const double sigmas[WS_HISTORY], size_t points) {
+    const ws_measurement *const m = measurement;
+    ws_forecast forecast = {{0.0, 0.0}, 0.0};
+    if (points >= 2) {
+        double by_sigma[2];
+        extrapolate_by_sigma(sigmas, m->sigma, points, by_sigma);
+        /* How far the probe says we are: its move, projected on its last move. The 1 % keeps a probe that stood still finite. */
+        const double by_probe = m->d1d1 > 0.0 ? clamp(m->ed1 / (1.01 * m->d1d1), -2.0, 3.0) : 0.0;
+        forecast.weight[0] = 0.5 * by_sigma[0] + 0.5 * by_probe;
+        forecast.weight[1] = 0.5 * by_sigma[1];
+    }
+    const double w1 = forecast.weight[0];
+    const double w2 = forecast.weight[1];
+    const double unforeseen = m->ee - 2.0 * (w1 * m->ed1 + w2 * m->ed2) + w1 * w1 * m->d1d1 + 2.0 * w1 * w2 * m->d1d2 +
+                              w2 * w2 * m->d2d2;
+    /* Squared norms scale the mean absolute move: one pass over the probe, in the units of the classic rule. */
+    const double share = m->ee > 0.0 ? sqrt(fmax(unforeseen, 0.0) / m->ee) : 0.0;
+    forecast.uncertainty = ws_relative_change(m) * (0.5 + 0.5 * share);
+    if (isnan(unforeseen)) {
+        forecast.uncertainty = NAN;
+    }
+    return forecast;
+}
+
+bool ws_forecast_reaches(const double sigmas[WS_HISTORY], double sigma) {
+    return fabs(sigma - sigmas[0]) <= reach * fabs(sigmas[0] - sigmas[1]) * (1.0 + 1e-6);
+}
+
+/* |step| exp(3 sigma / largest). */
+static double unscaled_weight(double step, double sigma, double largest) {
+    return fabs(step) * exp(3.0 * sigma / largest);
+}
+
+double ws_step_weight(const double *schedule, size_t n, double sigma) {
+    if (n < 2 || !(schedule[0] > 0.0)) {
+        return 1.0;
+    }
+    double total = 0.0;
+    double next = schedule[n - 1];
+    bool found = false;
+    for (size_t i = 0; i + 1 < n; ++i) {
+        total += unscaled_weight(schedule[i] - schedule[i + 1], schedule[i], schedule[0]);
+        /* A solver's intermediate evaluation may lie between two sigmas of the schedule. */
+        if (!found && schedule[i + 1] < sigma * (1.0 - 1e-6)) {
+            next = schedule[i + 1];
+            found = true;
+        }
+    }
+    const double weight = unscaled_weight(sigma - next, sigma, schedule[0]);
+    return total > 0.0 ? weight * (double)(n - 1) / total : 1.0;
 }

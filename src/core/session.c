@@ -1,11 +1,13 @@
 /* The session: a table of entries, a table of context windows, and the decision of each evaluation.
  *
- * Both tables have a fixed size and are searched from the front; a run has two to a few dozen entries. Evaluations are
- * numbered from 1, so 0 means "never", and what belongs to an evaluation (a window's decision, the use of an entry) carries its
- * number instead of being reset when the next one begins.
+ * Both tables have a fixed size and are searched from the front; a run has two to a few dozen
+ * entries. Evaluations are numbered from 1, so 0 means "never", and what belongs to an evaluation
+ * (a window's decision, the use of an entry) carries its number instead of being reset when the
+ * next one begins.
  *
- * An entry may be reused only if it was computed in the same evaluation as its window was last decided to be computed:
- * residuals of different ages under one decision would pull the conds apart. */
+ * An entry may be reused only if it was computed in the same evaluation as its window was last
+ * decided to be computed: residuals of different ages under one decision would pull the conds
+ * apart. */
 #include "wavespeed/session.h"
 
 #include "core/status_internal.h"
@@ -13,6 +15,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef enum entry_state {
     ENTRY_EMPTY = 0, /* nothing stored, or nothing that may be used */
@@ -24,7 +27,7 @@ typedef struct entry {
     ws_key key;
     int64_t ordinal;     /* repetitions of the same key within one evaluation are numbered from 0 */
     int64_t last_used;   /* evaluation; 0: never used */
-    int64_t computed_in; /* evaluation */
+    int64_t computed_in[WS_HISTORY]; /* evaluations, newest first; 0: nothing stored */
     entry_state state;
     bool owner_is_stale; /* the owner does not know yet that the slot changed hands */
 } entry;
@@ -33,10 +36,14 @@ typedef struct window {
     uint64_t id;           /* ws_key.window */
     int64_t last_used;     /* evaluation; 0: never used */
     int64_t decided_in;    /* evaluation that `decision` and `reason` belong to */
-    int64_t last_computed; /* evaluation of the last decision to compute */
-    int64_t hits;          /* evaluations reused in a row */
+    int64_t computed_in[WS_HISTORY]; /* evaluations of the last decisions to compute, newest first */
+    double sigmas[WS_HISTORY];       /* their noise levels, for the forecast */
+    size_t points;                   /* of the deciding call: the calls that follow need as many */
+    double damage;                   /* predicted since the last decision to compute */
+    int64_t hits;                    /* evaluations reused in a row */
     ws_action decision;
     ws_reason reason;
+    float coefficient[WS_HISTORY];
 } window;
 
 /* The evaluation in progress; joins the totals when the next one begins. */
@@ -48,14 +55,14 @@ typedef struct evaluation {
 } evaluation;
 
 struct ws_session {
-    ws_session_settings settings;
+    ws_session_settings settings; /* its schedule belongs to the session */
     evaluation current;
     ws_statistics totals; /* without the evaluation in progress, except for its measurements */
     entry entries[WS_SESSION_SLOTS];
     window windows[WS_SESSION_SLOTS];
 };
 
-/* ---- life ------------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static ws_status check_settings(const ws_session_settings *settings, ws_error *error) {
     if (!(settings->threshold > 0.0)) {
@@ -67,20 +74,37 @@ static ws_status check_settings(const ws_session_settings *settings, ws_error *e
                        isnan(settings->sigma_start) ? "sigma_start" : "sigma_end");
     }
     if (settings->max_consecutive_hits < -1) {
-        return ws_fail(error, WS_ERROR_RANGE, "max_consecutive_hits is %" PRId64 "; it must be -1 (no limit) or more.",
+        return ws_fail(error, WS_ERROR_RANGE,
+                       "max_consecutive_hits is %" PRId64 "; it must be -1 (no limit) or more.",
                        settings->max_consecutive_hits);
     }
     return WS_OK;
 }
 
-ws_status ws_session_create(const ws_session_settings *settings, ws_session **out, ws_error *error) {
+ws_status ws_session_create(const ws_session_settings *settings, ws_session **out,
+                            ws_error *error) {
     *out = NULL;
     WS_TRY_(check_settings(settings, error));
     ws_session *const session = calloc(1, sizeof(*session));
     if (session == NULL) {
-        return ws_fail(error, WS_ERROR_NO_MEMORY, "There is no memory for a session (%zu bytes).", sizeof(*session));
+        return ws_fail(error, WS_ERROR_NO_MEMORY, "There is no memory for a session (%zu bytes).",
+                       sizeof(*session));
     }
     session->settings = *settings;
+    session->settings.schedule = NULL;
+    session->settings.schedule_length = 0;
+    if (settings->schedule_length > 0) {
+        double *const schedule = calloc(settings->schedule_length, sizeof(*schedule));
+        if (schedule == NULL) {
+            ws_session_free(session);
+            return ws_fail(error, WS_ERROR_NO_MEMORY,
+                           "There is no memory for a schedule of %zu steps.",
+                           settings->schedule_length);
+        }
+        memcpy(schedule, settings->schedule, settings->schedule_length * sizeof(*schedule));
+        session->settings.schedule = schedule;
+        session->settings.schedule_length = settings->schedule_length;
+    }
     session->totals.change_min = INFINITY;
     session->totals.change_max = -INFINITY;
     *out = session;
@@ -88,10 +112,13 @@ ws_status ws_session_create(const ws_session_settings *settings, ws_session **ou
 }
 
 void ws_session_free(ws_session *session) {
-    free(session);
+    if (session != NULL) {
+        free((void *)(uintptr_t)session->settings.schedule); /* ours, const to everybody else */
+        free(session);
+    }
 }
 
-/* ---- statistics ------------------------------------------------------------------------------------------ */
+/* ---- statistics ------------------------------------------------------------------------------ */
 
 static void count_evaluation(ws_statistics *statistics, const evaluation *finished) {
     if (!finished->decided) {
@@ -125,14 +152,15 @@ void ws_session_begin_evaluation(ws_session *session) {
     session->current = (evaluation){.number = session->current.number + 1};
 }
 
-/* ---- entries and windows --------------------------------------------------------------------------------- */
+/* ---- entries and windows --------------------------------------------------------------------- */
 
 static bool same_key(const ws_key *a, const ws_key *b) {
     return a->uuid_high == b->uuid_high && a->uuid_low == b->uuid_low && a->window == b->window &&
            a->fingerprint == b->fingerprint && a->cond_index == b->cond_index;
 }
 
-/* How many entries of this key the current evaluation has used; it never gives one of those away. */
+/* How many entries of this key the current evaluation has used; it never gives one of those away.
+ */
 static int64_t next_ordinal(const ws_session *session, const ws_key *key) {
     int64_t seen = 0;
     for (int32_t slot = 0; slot < WS_SESSION_SLOTS; ++slot) {
@@ -147,7 +175,8 @@ static int64_t next_ordinal(const ws_session *session, const ws_key *key) {
 static int32_t find_entry(const ws_session *session, const ws_key *key, int64_t ordinal) {
     for (int32_t slot = 0; slot < WS_SESSION_SLOTS; ++slot) {
         const entry *const candidate = &session->entries[slot];
-        if (candidate->last_used != 0 && candidate->ordinal == ordinal && same_key(&candidate->key, key)) {
+        if (candidate->last_used != 0 && candidate->ordinal == ordinal &&
+            same_key(&candidate->key, key)) {
             return slot;
         }
     }
@@ -182,8 +211,9 @@ static int32_t use_entry(ws_session *session, const ws_key *key) {
     return slot;
 }
 
-/* Finds or makes the window. One is always available: each window of the current evaluation was opened with an
- * entry of its own, the caller holds an entry of this one, and both tables have the same size. */
+/* Finds or makes the window. One is always available: each window of the current evaluation was
+ * opened with an entry of its own, the caller holds an entry of this one, and both tables have the
+ * same size. */
 static int32_t use_window(ws_session *session, uint64_t id) {
     int32_t oldest = 0;
     for (int32_t index = 0; index < WS_SESSION_SLOTS; ++index) {
@@ -204,34 +234,42 @@ static bool is_decided(const ws_session *session, const window *decided) {
     return decided->decided_in == session->current.number;
 }
 
-static bool is_reusable(const ws_session *session, const ws_call *call) {
-    const int64_t last_computed = session->windows[call->window_index].last_computed;
+/* How many stored evaluations, newest first, all entries of the call share with their window. */
+static size_t shared_points(const ws_session *session, const ws_call *call) {
+    const window *const of_call = &session->windows[call->window_index];
+    size_t points = session->settings.strategy == WS_STRATEGY_FORECAST ? WS_HISTORY : 1;
     for (size_t i = 0; i < call->conds; ++i) {
         const entry *const stored = &session->entries[call->slot[i]];
-        if (stored->state != ENTRY_VALID || stored->computed_in != last_computed) {
-            return false;
+        size_t same = 0;
+        while (stored->state == ENTRY_VALID && same < points && stored->computed_in[same] != 0 &&
+               stored->computed_in[same] == of_call->computed_in[same]) {
+            ++same;
         }
+        points = same;
     }
-    return true;
+    return points;
 }
 
-/* ---- a call ---------------------------------------------------------------------------------------------- */
+/* ---- a call ---------------------------------------------------------------------------------- */
 
 static ws_intent find_intent(const ws_session *session, const ws_call *call) {
     const window *const of_call = &session->windows[call->window_index];
-    if (!is_reusable(session, call)) {
+    if (call->points == 0) {
         return WS_INTENT_COMPUTE;
     }
     if (!is_decided(session, of_call)) {
         return WS_INTENT_COMPARE;
     }
-    return of_call->decision == WS_ACTION_REUSE ? WS_INTENT_REUSE : WS_INTENT_COMPUTE;
+    const bool follows = of_call->decision == WS_ACTION_REUSE && call->points >= of_call->points;
+    return follows ? WS_INTENT_REUSE : WS_INTENT_COMPUTE;
 }
 
-ws_status ws_session_open(ws_session *session, const ws_key *keys, size_t conds, ws_call *call, ws_error *error) {
+ws_status ws_session_open(ws_session *session, const ws_key *keys, size_t conds, ws_call *call,
+                          ws_error *error) {
     *call = (ws_call){0};
     if (conds == 0 || conds > WS_CALL_CONDS) {
-        return ws_fail(error, WS_ERROR_LIMIT, "A call carries %zu conds; it must carry 1 to %d.", conds, WS_CALL_CONDS);
+        return ws_fail(error, WS_ERROR_LIMIT, "A call carries %zu conds; it must carry 1 to %d.",
+                       conds, WS_CALL_CONDS);
     }
     if (session->current.number == 0) {
         ws_session_begin_evaluation(session);
@@ -239,7 +277,8 @@ ws_status ws_session_open(ws_session *session, const ws_key *keys, size_t conds,
     for (size_t i = 0; i < conds; ++i) {
         call->slot[i] = use_entry(session, &keys[i]);
         if (call->slot[i] < 0) {
-            return ws_fail(error, WS_ERROR_LIMIT, "One evaluation has more than %d conds; that many can be kept.",
+            return ws_fail(error, WS_ERROR_LIMIT,
+                           "One evaluation has more than %d conds; that many can be kept.",
                            WS_SESSION_SLOTS);
         }
     }
@@ -250,28 +289,33 @@ ws_status ws_session_open(ws_session *session, const ws_key *keys, size_t conds,
     }
     call->conds = conds;
     call->window_index = use_window(session, keys[0].window);
+    call->points = shared_points(session, call);
     call->intent = find_intent(session, call);
     return WS_OK;
 }
 
-static void empty_entries(ws_session *session, const ws_call *call) {
-    for (size_t i = 0; i < call->conds; ++i) {
-        session->entries[call->slot[i]].state = ENTRY_EMPTY;
-    }
+static void empty_entry(entry *emptied) {
+    emptied->state = ENTRY_EMPTY;
+    memset(emptied->computed_in, 0, sizeof(emptied->computed_in));
 }
 
 void ws_session_forget(ws_session *session, ws_call *call) {
-    empty_entries(session, call);
+    for (size_t i = 0; i < call->conds; ++i) {
+        empty_entry(&session->entries[call->slot[i]]);
+    }
+    call->points = 0;
     call->intent = WS_INTENT_COMPUTE;
 }
 
-/* Why the measured evaluation must be computed; WS_REASON_NONE if it may be reused. */
-static ws_reason judge(const ws_session *session, const window *measured, double change, double sigma) {
+/* Why the measured evaluation must be computed; WS_REASON_NONE if it may be reused. similar: what
+ * the strategy itself says. */
+static ws_reason judge(const ws_session *session, const window *measured, double change,
+                       bool similar, double sigma) {
     const ws_session_settings *const settings = &session->settings;
     if (!isfinite(change)) {
         return WS_REASON_NOT_FINITE;
     }
-    if (!ws_classic_is_similar(change, settings->threshold)) {
+    if (!similar) {
         return WS_REASON_CHANGED;
     }
     if (!(settings->sigma_end <= sigma && sigma <= settings->sigma_start)) {
@@ -283,23 +327,63 @@ static ws_reason judge(const ws_session *session, const window *measured, double
     return WS_REASON_NONE;
 }
 
+static ws_reason judge_classic(const ws_session *session, window *deciding,
+                               const ws_measurement *measurement) {
+    const double change = ws_relative_change(measurement);
+    const bool similar = ws_classic_is_similar(change, session->settings.threshold);
+    deciding->coefficient[0] = 1.0F;
+    return judge(session, deciding, change, similar, measurement->sigma);
+}
+
+static ws_reason judge_forecast(const ws_session *session, window *deciding,
+                                const ws_measurement *measurement) {
+    const ws_session_settings *const settings = &session->settings;
+    const ws_forecast forecast =
+        ws_forecast_residual(measurement, deciding->sigmas, deciding->points);
+    deciding->damage +=
+        forecast.uncertainty *
+        ws_step_weight(settings->schedule, settings->schedule_length, measurement->sigma);
+    deciding->coefficient[0] = (float)(1.0 + forecast.weight[0]);
+    deciding->coefficient[1] = (float)(forecast.weight[1] - forecast.weight[0]);
+    deciding->coefficient[2] = (float)-forecast.weight[1];
+    /* A single stored evaluation says nothing about where things are going. */
+    const bool similar = deciding->points >= 2 && deciding->damage < settings->threshold &&
+                         ws_forecast_reaches(deciding->sigmas, measurement->sigma);
+    return judge(session, deciding, forecast.uncertainty, similar, measurement->sigma);
+}
+
+/* The window's history moves on by the evaluation that is about to be computed. */
+static void note_decision_to_compute(window *deciding, int64_t number, double sigma) {
+    for (size_t i = WS_HISTORY - 1; i > 0; --i) {
+        deciding->computed_in[i] = deciding->computed_in[i - 1];
+        deciding->sigmas[i] = deciding->sigmas[i - 1];
+    }
+    deciding->computed_in[0] = number;
+    deciding->sigmas[0] = sigma;
+    deciding->damage = 0.0;
+    deciding->hits = 0;
+}
+
 /* The first call of a window in this evaluation decides for the others. */
-static void decide_window(ws_session *session, const ws_call *call, const ws_measurement *measurement) {
+static void decide_window(ws_session *session, const ws_call *call,
+                          const ws_measurement *measurement) {
     window *const deciding = &session->windows[call->window_index];
     deciding->reason = WS_REASON_NO_ENTRY;
-    if (call->intent == WS_INTENT_COMPARE && measurement != NULL && is_reusable(session, call)) {
-        const double change = ws_relative_change(measurement);
-        count_change(&session->totals, change);
-        deciding->reason = judge(session, deciding, change, measurement->sigma);
+    deciding->points = call->points;
+    if (call->intent == WS_INTENT_COMPARE && measurement != NULL && call->points > 0) {
+        count_change(&session->totals, ws_relative_change(measurement));
+        deciding->reason = session->settings.strategy == WS_STRATEGY_FORECAST
+                               ? judge_forecast(session, deciding, measurement)
+                               : judge_classic(session, deciding, measurement);
     }
     deciding->decided_in = session->current.number;
     if (deciding->reason == WS_REASON_NONE) {
         deciding->decision = WS_ACTION_REUSE;
         ++deciding->hits;
     } else {
+        const double sigma = measurement != NULL ? measurement->sigma : 0.0;
         deciding->decision = WS_ACTION_COMPUTE;
-        deciding->hits = 0;
-        deciding->last_computed = session->current.number;
+        note_decision_to_compute(deciding, session->current.number, sigma);
     }
 }
 
@@ -325,13 +409,16 @@ ws_action ws_session_decide(ws_session *session, ws_call *call, const ws_measure
         return call->action;
     }
     const window *const of_call = &session->windows[call->window_index];
+    call->points = shared_points(session, call); /* entries may have been emptied since the call was opened */
     if (!is_decided(session, of_call)) {
         decide_window(session, call, measurement);
     }
-    const bool reuse = of_call->decision == WS_ACTION_REUSE && call->intent != WS_INTENT_COMPUTE && is_reusable(session, call);
+    const bool reuse = of_call->decision == WS_ACTION_REUSE && call->intent != WS_INTENT_COMPUTE &&
+                       call->points > 0 && call->points >= of_call->points;
     call->action = reuse ? WS_ACTION_REUSE : WS_ACTION_COMPUTE;
     call->decided = true;
     session->current.decided = true;
+    memcpy(call->coefficient, of_call->coefficient, sizeof(call->coefficient));
     if (!reuse) {
         mark_computed(session, call);
     }
@@ -345,10 +432,17 @@ static void settle(ws_session *session, const ws_call *call, entry_state state) 
     }
     for (size_t i = 0; i < call->conds; ++i) {
         entry *const built = &session->entries[call->slot[i]];
-        if (built->state == ENTRY_BUILDING) {
-            built->state = state;
-            built->computed_in = session->current.number;
+        if (built->state != ENTRY_BUILDING) {
+            continue;
         }
+        if (state == ENTRY_EMPTY) {
+            empty_entry(built);
+            continue;
+        }
+        built->state = ENTRY_VALID;
+        memmove(&built->computed_in[1], &built->computed_in[0],
+                (WS_HISTORY - 1) * sizeof(built->computed_in[0]));
+        built->computed_in[0] = session->current.number;
     }
 }
 
@@ -366,6 +460,6 @@ void ws_session_abort(ws_session *session, ws_call *call) {
 void ws_session_forget_all(ws_session *session) {
     /* The keys stay, so that the slots of a call in progress remain its own. */
     for (int32_t slot = 0; slot < WS_SESSION_SLOTS; ++slot) {
-        session->entries[slot].state = ENTRY_EMPTY;
+        empty_entry(&session->entries[slot]);
     }
 }

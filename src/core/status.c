@@ -52,7 +52,8 @@ static void drop_partial_character(char *text, size_t length) {
     }
 }
 
-static void format_list(char *text, size_t size, const char *format, va_list arguments) WS_PRINTF(3, 0);
+static void format_list(char *text, size_t size, const char *format, va_list arguments)
+    WS_PRINTF(3, 0);
 
 static void format_list(char *text, size_t size, const char *format, va_list arguments) {
     const int length = vsnprintf(text, size, format, arguments);

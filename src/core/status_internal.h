@@ -7,12 +7,12 @@
 #include <stddef.h>
 
 /* Leaves the function with the status of the expression unless it is WS_OK. */
-#define WS_TRY_(expression)                    \
-    do {                                       \
-        const ws_status status_ = (expression); \
-        if (status_ != WS_OK) {                \
-            return status_;                    \
-        }                                      \
+#define WS_TRY_(expression)                                                                        \
+    do {                                                                                           \
+        const ws_status status_ = (expression);                                                    \
+        if (status_ != WS_OK) {                                                                    \
+            return status_;                                                                        \
+        }                                                                                          \
     } while (0)
 
 /* snprintf that cuts a text which does not fit at a UTF-8 character boundary. */

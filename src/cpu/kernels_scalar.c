@@ -1,10 +1,13 @@
-/* The portable executor: plain C in the summation order of kernels.h, written so that -O3 turns it into vector code.
- * It must be compiled without contraction and without -ffast-math: the order of operations is the contract. */
+/* The portable executor: plain C in the summation order of kernels.h, written so that -O3 turns it
+ * into vector code. It must be compiled without contraction and without -ffast-math: the order of
+ * operations is the contract. */
 #include "wavespeed/kernels.h"
 
 #include "cpu/float16.h"
 
 #include <math.h>
+
+enum { MOMENTS = 8 }; /* members of ws_moments */
 
 static size_t block_end(size_t start, size_t n) {
     return n - start < WS_KERNEL_BLOCK ? n : start + WS_KERNEL_BLOCK;
@@ -45,6 +48,8 @@ static double sum_lanes(const double *lanes) {
 const ws_kernels ws_kernels_scalar = {
     .name = "scalar",
     .distance = {distance_f32, distance_bf16, distance_f16},
+    .moments = {moments_f32, moments_bf16, moments_f16},
     .finish = {finish_f32, finish_bf16, finish_f16},
     .apply = {apply_f32, apply_bf16, apply_f16},
+    .combine = {combine_f32, combine_bf16, combine_f16},
 };

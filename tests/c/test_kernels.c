@@ -1,0 +1,622 @@
+/* The kernels against a float64 oracle and against the summation order that kernels.h promises. */
+#include "wavespeed/kernels.h"
+
+#include "cpu/float16.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const size_t sizes[] = {0, 1, 31, 32, 33, 4095, 4096, 4097, 65535, 65536, 65537, 200001};
+
+enum { N_SIZES = sizeof(sizes) / sizeof(sizes[0]), LARGEST = 200001 };
+
+/* ---- data ------------------------------------------------------------------------------------ */
+
+static uint32_t random_state = 1;
+
+/* xorshift: the same numbers on every machine. */
+static uint32_t random_bits(void) {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 17;
+    random_state ^= random_state << 5;
+    return random_state;
+}
+
+/* Roughly normal: what hidden states look like. */
+static float random_value(float scale) {
+    float sum = 0.0f;
+    for (int i = 0; i < 6; ++i) {
+        sum += (float)(random_bits() >> 8) * 0x1p-24f - 0.5f;
+    }
+    return sum * 1.4142135f * scale;
+}
+
+static size_t size_of(ws_dtype dtype) {
+    return dtype == WS_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+static void set(ws_dtype dtype, void *array, size_t i, float value) {
+    if (dtype == WS_DTYPE_F32) {
+        ((float *)array)[i] = value;
+    } else {
+        ((uint16_t *)array)[i] =
+            dtype == WS_DTYPE_BF16 ? ws_bf16_from_f32(value) : ws_f16_from_f32(value);
+    }
+}
+
+static float get(ws_dtype dtype, const void *array, size_t i) {
+    if (dtype == WS_DTYPE_F32) {
+        return ((const float *)array)[i];
+    }
+    const uint16_t bits = ((const uint16_t *)array)[i];
+    return dtype == WS_DTYPE_BF16 ? ws_f32_from_bf16(bits) : ws_f32_from_f16(bits);
+}
+
+/* n random elements, exactly as large as needed: the sanitizer watches both ends. */
+static void *new_array(ws_dtype dtype, size_t n, float scale) {
+    void *const array = malloc(n * size_of(dtype) + (n == 0));
+    assert_non_null(array);
+    for (size_t i = 0; i < n; ++i) {
+        set(dtype, array, i, random_value(scale));
+    }
+    return array;
+}
+
+static float *new_floats(size_t n, float scale) {
+    return new_array(WS_DTYPE_F32, n, scale);
+}
+
+static void *copy_of(const void *array, size_t bytes) {
+    void *const copy = malloc(bytes > 0 ? bytes : 1);
+    assert_non_null(copy);
+    memcpy(copy, array, bytes);
+    return copy;
+}
+
+static void assert_near(double value, double expected) {
+    if (!(fabs(value - expected) <= 1e-6 * fabs(expected))) {
+        fail_msg("%.17g instead of %.17g", value, expected);
+    }
+}
+
+static void assert_same_double(double value, double expected) {
+    if (memcmp(&value, &expected, sizeof(value)) != 0) {
+        fail_msg("%.17g instead of exactly %.17g", value, expected);
+    }
+}
+
+/* ---- sums ------------------------------------------------------------------------------------ */
+
+/* kernels.h's order, written down once more as plainly as possible. term(context, i) is an fp32
+ * number. */
+static double sum_in_order(float (*term)(const void *context, size_t i), const void *context,
+                           size_t n) {
+    double total = 0.0;
+    for (size_t chunk = 0; chunk < n; chunk += WS_KERNEL_CHUNK) {
+        double lanes[WS_KERNEL_LANES] = {0};
+        const size_t chunk_end = n - chunk < WS_KERNEL_CHUNK ? n : chunk + WS_KERNEL_CHUNK;
+        for (size_t block = chunk; block < chunk_end; block += WS_KERNEL_BLOCK) {
+            for (size_t lane = 0; lane < WS_KERNEL_LANES; ++lane) {
+                float sum = 0.0f;
+                for (size_t k = lane; k < WS_KERNEL_BLOCK && block + k < chunk_end;
+                     k += WS_KERNEL_LANES) {
+                    sum += term(context, block + k);
+                }
+                lanes[lane] += (double)sum;
+            }
+        }
+        double of_chunk = 0.0;
+        for (size_t lane = 0; lane < WS_KERNEL_LANES; ++lane) {
+            of_chunk += lanes[lane];
+        }
+        total += of_chunk;
+    }
+    return total;
+}
+
+typedef struct operands {
+    ws_dtype dtype;
+    const void *a;
+    const void *b;
+} operands;
+
+static float difference_term(const void *context, size_t i) {
+    const operands *const of = context;
+    return fabsf(get(of->dtype, of->a, i) - get(of->dtype, of->b, i));
+}
+
+static float reference_term(const void *context, size_t i) {
+    const operands *const of = context;
+    return fabsf(get(of->dtype, of->b, i));
+}
+
+static float base_term(const void *context, size_t i) {
+    return fabsf(((const float *)context)[i]);
+}
+
+static void distance_agrees_with_float64(void **state) {
+    (void)state;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        for (size_t s = 0; s < N_SIZES; ++s) {
+            const size_t n = sizes[s];
+            void *const a = new_array(dtype, n, 3.0f);
+            void *const b = new_array(dtype, n, 3.0f);
+            ws_sums sums = {-1.0, -1.0};
+            ws_residual_distance(dtype, a, b, n, &sums);
+            double difference = 0.0;
+            double reference = 0.0;
+            for (size_t i = 0; i < n; ++i) {
+                difference += fabs((double)get(dtype, a, i) - (double)get(dtype, b, i));
+                reference += fabs((double)get(dtype, b, i));
+            }
+            assert_near(sums.difference, difference);
+            assert_near(sums.reference, reference);
+            free(a);
+            free(b);
+        }
+    }
+}
+
+static void distance_has_the_promised_order(void **state) {
+    (void)state;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        for (size_t s = 0; s < N_SIZES; ++s) {
+            const ws_dtype dtype = (ws_dtype)type;
+            const size_t n = sizes[s];
+            void *const a = new_array(dtype, n, 3.0f);
+            void *const b = new_array(dtype, n, 1.0f);
+            const operands both = {dtype, a, b};
+            ws_sums sums = {-1.0, -1.0};
+            ws_residual_distance(dtype, a, b, n, &sums);
+            assert_same_double(sums.difference, sum_in_order(difference_term, &both, n));
+            assert_same_double(sums.reference, sum_in_order(reference_term, &both, n));
+            free(a);
+            free(b);
+        }
+    }
+}
+
+/* One power of two for each lane of each block, so that fp64 additions of their sums round: in any
+ * other order they have other bits. */
+static int exponent_of_lane(size_t i) {
+    const size_t lane = i / WS_KERNEL_BLOCK * WS_KERNEL_LANES + i % WS_KERNEL_LANES;
+    return (int)(lane * 2654435761U % 83) - 41;
+}
+
+static void order_holds_where_additions_round(void **state) {
+    (void)state;
+    for (int type = WS_DTYPE_F32; type <= WS_DTYPE_BF16; ++type) { /* fp16 has no such range */
+        const ws_dtype dtype = (ws_dtype)type;
+        const size_t n = 200001;
+        void *const a = new_array(dtype, n, 1.0f);
+        void *const b = new_array(dtype, n, 1.0f);
+        float *const base = new_floats(n, 1.0f);
+        for (size_t i = 0; i < n; ++i) {
+            set(dtype, a, i, ldexpf(random_value(1.0f), exponent_of_lane(i)));
+            set(dtype, b, i, ldexpf(random_value(1.0f), exponent_of_lane(i)));
+            base[i] = get(dtype, b, i);
+        }
+        const operands both = {dtype, a, b};
+        ws_sums sums = {-1.0, -1.0};
+        ws_residual_distance(dtype, a, b, n, &sums);
+        assert_same_double(sums.difference, sum_in_order(difference_term, &both, n));
+        assert_same_double(sums.reference, sum_in_order(reference_term, &both, n));
+        const double sum = ws_residual_finish(dtype, base, a, n);
+        assert_same_double(sum, sum_in_order(base_term, base, n));
+        free(a);
+        free(b);
+        free(base);
+    }
+}
+
+static void equal_operands_have_no_distance(void **state) {
+    (void)state;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        void *const a = new_array((ws_dtype)type, 5000, 3.0f);
+        ws_sums sums = {-1.0, -1.0};
+        ws_residual_distance((ws_dtype)type, a, a, 5000, &sums);
+        assert_true(sums.difference == 0.0);
+        assert_true(sums.reference > 0.0);
+        free(a);
+    }
+}
+
+static void finish_subtracts_and_sums(void **state) {
+    (void)state;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        for (size_t s = 0; s < N_SIZES; ++s) {
+            const size_t n = sizes[s];
+            float *const base = new_floats(n, 3.0f);
+            float *const before = copy_of(base, n * sizeof(float));
+            void *const end = new_array(dtype, n, 3.0f);
+            const double sum = ws_residual_finish(dtype, base, end, n);
+            double expected = 0.0;
+            for (size_t i = 0; i < n; ++i) {
+                const float residual = get(dtype, end, i) - before[i];
+                assert_true(base[i] == residual);
+                expected += fabs((double)residual);
+            }
+            assert_near(sum, expected);
+            assert_same_double(sum, sum_in_order(base_term, base, n));
+            free(base);
+            free(before);
+            free(end);
+        }
+    }
+}
+
+/* ---- apply ----------------------------------------------------------------------------------- */
+
+static void apply_adds_and_rounds_once(void **state) {
+    (void)state;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        for (size_t s = 0; s < N_SIZES; ++s) {
+            const size_t n = sizes[s];
+            void *const hidden = new_array(dtype, n, 3.0f);
+            void *const before = copy_of(hidden, n * size_of(dtype));
+            float *const residual = new_floats(n, 3.0f);
+            void *const out = new_array(dtype, n, 0.0f);
+            void *const expected = new_array(dtype, n, 0.0f);
+            for (size_t i = 0; i < n; ++i) {
+                set(dtype, expected, i, get(dtype, hidden, i) + residual[i]);
+            }
+            ws_residual_apply(dtype, out, hidden, residual, n);
+            assert_memory_equal(hidden, before, n * size_of(dtype));
+            assert_memory_equal(out, expected, n * size_of(dtype));
+            ws_residual_apply(dtype, hidden, hidden, residual, n);
+            assert_memory_equal(hidden, expected, n * size_of(dtype));
+            free(hidden);
+            free(before);
+            free(residual);
+            free(out);
+            free(expected);
+        }
+    }
+}
+
+/* Every 16-bit pattern as hidden state. */
+static void apply_of_zero_changes_nothing(void **state) {
+    (void)state;
+    enum { PATTERNS = 65536 };
+    float *const zero = new_floats(PATTERNS, 0.0f);
+    memset(zero, 0, PATTERNS * sizeof(float));
+    uint16_t *const hidden = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
+    uint16_t *const out = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
+    for (size_t i = 0; i < PATTERNS; ++i) {
+        hidden[i] = (uint16_t)i;
+    }
+    for (int type = WS_DTYPE_BF16; type <= WS_DTYPE_F16; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        ws_residual_apply(dtype, out, hidden, zero, PATTERNS);
+        for (size_t i = 0; i < PATTERNS; ++i) {
+            if (isnan(get(dtype, hidden, i))) {
+                assert_true(isnan(get(dtype, out, i)));
+            } else {
+                assert_true(get(dtype, out, i) == get(dtype, hidden, i)); /* -0 + 0 is 0 */
+            }
+        }
+    }
+    free(zero);
+    free(hidden);
+    free(out);
+}
+
+/* How many times larger than its end a residual may be for the end to come back bit for bit: the
+ * two fp32 roundings then stay below half the distance between neighbours of the dtype. */
+static const float exact_ratio[WS_DTYPE_COUNT] = {0.0f, 0x1p14f, 0x1p11f};
+
+/* The promise behind "a hit with unchanged input shows the computed picture". */
+static void check_reproduction(ws_dtype dtype, float hidden_scale, float end_scale) {
+    void *const hidden = new_array(dtype, LARGEST, hidden_scale);
+    void *const end = new_array(dtype, LARGEST, end_scale);
+    void *const out = new_array(dtype, LARGEST, 0.0f);
+    float *const residual = new_floats(LARGEST, 0.0f);
+    size_t exact = 0;
+    for (size_t i = 0; i < LARGEST; ++i) {
+        residual[i] = get(dtype, hidden, i);
+    }
+    (void)ws_residual_finish(dtype, residual, end, LARGEST);
+    ws_residual_apply(dtype, out, hidden, residual, LARGEST);
+    for (size_t i = 0; i < LARGEST; ++i) {
+        const float wanted = get(dtype, end, i);
+        const float distance = fabsf(get(dtype, out, i) - wanted);
+        assert_true(distance <= 0x1p-23f * (fabsf(residual[i]) + fabsf(wanted)));
+        if (fabsf(residual[i]) <= exact_ratio[dtype] * fabsf(wanted)) {
+            assert_true(distance == 0.0f);
+            ++exact;
+        }
+    }
+    if (dtype != WS_DTYPE_F32) {
+        assert_true(exact > LARGEST - LARGEST / 100);
+    }
+    free(hidden);
+    free(end);
+    free(out);
+    free(residual);
+}
+
+static void finish_then_apply_reproduces_the_end(void **state) {
+    (void)state;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        check_reproduction((ws_dtype)type, 2.0f, 40.0f);
+        check_reproduction((ws_dtype)type, 40.0f, 40.0f);
+        check_reproduction((ws_dtype)type, 100.0f, 10.0f);
+    }
+}
+
+/* ---- alignment, values that are not ordinary, the table -------------------------------------- */
+
+/* Tensors may be views that begin at any element. */
+static void any_element_is_a_good_beginning(void **state) {
+    (void)state;
+    const size_t n = 4097;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        const size_t size = size_of(dtype);
+        unsigned char *const a = new_array(dtype, n + 17, 3.0f);
+        unsigned char *const b = new_array(dtype, n + 17, 3.0f);
+        float *const residual = new_floats(n + 17, 3.0f);
+        for (size_t shift = 0; shift < 17; ++shift) {
+            void *const aligned_a = copy_of(a + shift * size, n * size);
+            void *const aligned_b = copy_of(b + 3 * size, n * size);
+            ws_sums shifted = {0};
+            ws_sums aligned = {0};
+            ws_residual_distance(dtype, a + shift * size, b + 3 * size, n, &shifted);
+            ws_residual_distance(dtype, aligned_a, aligned_b, n, &aligned);
+            assert_same_double(shifted.difference, aligned.difference);
+            assert_same_double(shifted.reference, aligned.reference);
+
+            float *const shifted_base = new_floats(n + 17, 0.0f);
+            memcpy(shifted_base + shift, residual + 5, n * sizeof(float));
+            float *const aligned_base = copy_of(residual + 5, n * sizeof(float));
+            assert_same_double(ws_residual_finish(dtype, shifted_base + shift, a + shift * size, n),
+                               ws_residual_finish(dtype, aligned_base, aligned_a, n));
+            assert_memory_equal(shifted_base + shift, aligned_base, n * sizeof(float));
+
+            void *const shifted_out = copy_of(a, (n + 17) * size);
+            unsigned char *const target = (unsigned char *)shifted_out + shift * size;
+            ws_residual_apply(dtype, target, target, residual + 5, n);
+            ws_residual_apply(dtype, aligned_b, aligned_a, residual + 5, n);
+            assert_memory_equal(target, aligned_b, n * size);
+            assert_memory_equal(shifted_out, a, shift * size);
+            assert_memory_equal(target + n * size, a + (shift + n) * size, (17 - shift) * size);
+            free(aligned_a);
+            free(aligned_b);
+            free(shifted_base);
+            free(aligned_base);
+            free(shifted_out);
+        }
+        free(a);
+        free(b);
+        free(residual);
+    }
+}
+
+/* One bad element anywhere, full rows and tails alike, must reach the sums. */
+static void moments_agree_with_float64(void **state) {
+    (void)state;
+    for (int d = 0; d < WS_DTYPE_COUNT; ++d) {
+        const ws_dtype dtype = (ws_dtype)d;
+        for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); ++k) {
+            const size_t n = sizes[k];
+            void *arrays[1 + WS_HISTORY];
+            for (size_t i = 0; i < 1 + WS_HISTORY; ++i) {
+                arrays[i] = new_array(dtype, n, 1.0f);
+            }
+            const void *const stored[WS_HISTORY] = {arrays[1], arrays[2], arrays[3]};
+            ws_moments sums, oracle = {0};
+            ws_residual_moments(dtype, arrays[0], stored, n, &sums);
+            double magnitude = 0.0; /* products may cancel: their error is relative to what was added */
+            for (size_t i = 0; i < n; ++i) {
+                const double newest = (double)get(dtype, arrays[1], i);
+                const double middle = (double)get(dtype, arrays[2], i);
+                const double e = (double)get(dtype, arrays[0], i) - newest;
+                const double d1 = newest - middle;
+                const double d2 = middle - (double)get(dtype, arrays[3], i);
+                oracle.ee += e * e;
+                oracle.ed1 += e * d1;
+                oracle.ed2 += e * d2;
+                oracle.d1d1 += d1 * d1;
+                oracle.d1d2 += d1 * d2;
+                oracle.d2d2 += d2 * d2;
+                magnitude += e * e + d1 * d1 + d2 * d2;
+            }
+            const double results[] = {sums.ee, sums.ed1, sums.ed2, sums.d1d1, sums.d1d2, sums.d2d2};
+            const double expected[] = {oracle.ee,   oracle.ed1,  oracle.ed2,
+                                       oracle.d1d1, oracle.d1d2, oracle.d2d2};
+            for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); ++i) {
+                assert_true(fabs(results[i] - expected[i]) <= 1e-6 * magnitude);
+            }
+            ws_sums distance;
+            ws_residual_distance(dtype, arrays[0], arrays[1], n, &distance);
+            assert_same_double(sums.difference, distance.difference);
+            assert_same_double(sums.reference, distance.reference);
+            for (size_t i = 0; i < 1 + WS_HISTORY; ++i) {
+                free(arrays[i]);
+            }
+        }
+    }
+}
+
+static void combine_adds_in_order_and_rounds_once(void **state) {
+    (void)state;
+    const float coefficients[WS_HISTORY] = {1.75f, -1.0f, 0.25f};
+    const float only_newest[WS_HISTORY] = {1.0f, 0.0f, 0.0f};
+    for (int d = 0; d < WS_DTYPE_COUNT; ++d) {
+        const ws_dtype dtype = (ws_dtype)d;
+        for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); ++k) {
+            const size_t n = sizes[k];
+            void *const hidden = new_array(dtype, n, 1.0f);
+            void *const out = new_array(dtype, n, 1.0f);
+            void *const expected = new_array(dtype, n, 1.0f);
+            float *const residual[WS_HISTORY] = {new_floats(n, 2.0f), new_floats(n, 2.0f), new_floats(n, 2.0f)};
+            const float *const history[WS_HISTORY] = {residual[0], residual[1], residual[2]};
+            ws_residual_combine(dtype, out, hidden, history, coefficients, n);
+            for (size_t i = 0; i < n; ++i) {
+                float sum = get(dtype, hidden, i) + coefficients[0] * residual[0][i];
+                sum += coefficients[1] * residual[1][i];
+                sum += coefficients[2] * residual[2][i];
+                set(dtype, expected, i, sum);
+            }
+            assert_memory_equal(out, expected, n * size_of(dtype));
+            /* With the newest residual alone it is plain reuse, and it works in place. */
+            ws_residual_apply(dtype, expected, hidden, residual[0], n);
+            ws_residual_combine(dtype, hidden, hidden, history, only_newest, n);
+            assert_memory_equal(hidden, expected, n * size_of(dtype));
+            free(hidden);
+            free(out);
+            free(expected);
+            for (size_t i = 0; i < WS_HISTORY; ++i) {
+                free(residual[i]);
+            }
+        }
+    }
+}
+
+static void nan_and_infinity_reach_the_sums(void **state) {
+    (void)state;
+    const size_t n = 4096 + 33;
+    const size_t places[] = {0, 31, 32, 4095, 4096, 4128};
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        for (size_t p = 0; p < sizeof(places) / sizeof(places[0]); ++p) {
+            const float bad[] = {(float)NAN, (float)INFINITY, -(float)INFINITY};
+            for (size_t v = 0; v < 3; ++v) {
+                void *const good = new_array(dtype, n, 1.0f);
+                void *const array = new_array(dtype, n, 1.0f);
+                float *const base = new_floats(n, 1.0f);
+                set(dtype, array, places[p], bad[v]);
+                ws_sums sums = {0};
+                ws_residual_distance(dtype, array, good, n, &sums);
+                assert_true(!isfinite(sums.difference));
+                assert_true(isfinite(sums.reference));
+                ws_residual_distance(dtype, good, array, n, &sums);
+                assert_true(!isfinite(sums.difference));
+                assert_true(!isfinite(sums.reference));
+                assert_true(!isfinite(ws_residual_finish(dtype, base, array, n)));
+                ws_residual_apply(dtype, good, good, base, n);
+                assert_true(!isfinite(get(dtype, good, places[p])));
+                assert_true(isfinite(get(dtype, good, (places[p] + 1) % n)));
+                free(good);
+                free(array);
+                free(base);
+            }
+        }
+    }
+}
+
+static void denormals_are_kept(void **state) {
+    (void)state;
+    const float tiny[WS_DTYPE_COUNT] = {0x1p-149f, 0x1p-133f,
+                                        0x1p-24f}; /* the smallest of each dtype */
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        const size_t n = 100;
+        void *const zero = new_array(dtype, n, 0.0f);
+        void *const array = new_array(dtype, n, 0.0f);
+        float *const base = new_floats(n, 0.0f);
+        for (size_t i = 0; i < n; ++i) {
+            set(dtype, zero, i, 0.0f);
+            set(dtype, array, i, tiny[dtype]);
+            base[i] = 0.0f;
+        }
+        ws_sums sums = {0};
+        ws_residual_distance(dtype, zero, array, n, &sums);
+        assert_true(sums.difference == 100.0 * (double)tiny[dtype]);
+        assert_true(sums.reference == 100.0 * (double)tiny[dtype]);
+        assert_true(ws_residual_finish(dtype, base, array, n) == 100.0 * (double)tiny[dtype]);
+        ws_residual_apply(dtype, zero, zero, base, n);
+        assert_memory_equal(zero, array, n * size_of(dtype));
+        free(zero);
+        free(array);
+        free(base);
+    }
+}
+
+static void overflow_of_a_half_is_infinity(void **state) {
+    (void)state;
+    uint16_t hidden[3];
+    const float residual[3] = {20000.0f, 15.0f, 16.0f};
+    set(WS_DTYPE_F16, hidden, 0, 60000.0f);
+    set(WS_DTYPE_F16, hidden, 1, 65504.0f);
+    set(WS_DTYPE_F16, hidden, 2, 65504.0f);
+    ws_residual_apply(WS_DTYPE_F16, hidden, hidden, residual, 3);
+    assert_int_equal(hidden[0], 0x7C00);
+    assert_int_equal(hidden[1], 0x7BFF);
+    assert_int_equal(hidden[2], 0x7C00);
+}
+
+static void no_elements_touch_no_memory(void **state) {
+    (void)state;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        ws_sums sums = {5.0, 5.0};
+        ws_residual_distance(dtype, NULL, NULL, 0, &sums);
+        assert_true(sums.difference == 0.0 && sums.reference == 0.0);
+        assert_true(ws_residual_finish(dtype, NULL, NULL, 0) == 0.0);
+        ws_residual_apply(dtype, NULL, NULL, NULL, 0);
+    }
+}
+
+static void table_is_complete_and_works_on_chunks(void **state) {
+    (void)state;
+    const ws_kernels *const kernels = ws_kernels_cpu();
+    assert_non_null(kernels);
+    assert_string_equal(kernels->name, "scalar");
+    const size_t n = WS_KERNEL_CHUNK;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        void *const a = new_array(dtype, n, 3.0f);
+        void *const b = new_array(dtype, n, 3.0f);
+        void *const out = new_array(dtype, n, 0.0f);
+        float *const base = new_floats(n, 3.0f);
+        float *const same = copy_of(base, n * sizeof(float));
+        ws_sums whole = {0};
+        ws_residual_distance(dtype, a, b, n, &whole);
+        const ws_sums chunk = kernels->distance[dtype](a, b, n);
+        assert_same_double(chunk.difference, whole.difference);
+        assert_same_double(chunk.reference, whole.reference);
+        assert_same_double(kernels->finish[dtype](base, a, n),
+                           ws_residual_finish(dtype, same, a, n));
+        kernels->apply[dtype](out, a, base, n);
+        ws_residual_apply(dtype, a, a, base, n);
+        assert_memory_equal(out, a, n * size_of(dtype));
+        free(a);
+        free(b);
+        free(out);
+        free(base);
+        free(same);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(distance_agrees_with_float64),
+        cmocka_unit_test(distance_has_the_promised_order),
+        cmocka_unit_test(order_holds_where_additions_round),
+        cmocka_unit_test(equal_operands_have_no_distance),
+        cmocka_unit_test(finish_subtracts_and_sums),
+        cmocka_unit_test(apply_adds_and_rounds_once),
+        cmocka_unit_test(apply_of_zero_changes_nothing),
+        cmocka_unit_test(finish_then_apply_reproduces_the_end),
+        cmocka_unit_test(any_element_is_a_good_beginning),
+        cmocka_unit_test(moments_agree_with_float64),
+        cmocka_unit_test(combine_adds_in_order_and_rounds_once),
+        cmocka_unit_test(nan_and_infinity_reach_the_sums),
+        cmocka_unit_test(denormals_are_kept),
+        cmocka_unit_test(overflow_of_a_half_is_infinity),
+        cmocka_unit_test(no_elements_touch_no_memory),
+        cmocka_unit_test(table_is_complete_and_works_on_chunks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
