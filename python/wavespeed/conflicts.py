@@ -1,4 +1,4 @@
-"""Other packs that bring nodes of the same name: ComfyUI lets the one it loads last win, in the order of the file system."""
+"""Other packs that bring a node of the same name: the one that ComfyUI loads last wins, in the file system's order."""
 
 from __future__ import annotations
 

@@ -16,8 +16,9 @@ WIDGET_OPTIONS = ("default", "min", "max", "step", "tooltip")
 class PassThrough:
     """Stands in for a node that needs the native module."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, choices: tuple[str, ...]) -> None:
         self.reason = reason
+        self.choices = choices
 
     def run(self, model: Any, unique_id: str | None = None, **_inputs: Any) -> tuple[Any]:
         report.tell(f"Passed through: {self.reason}", unique_id)

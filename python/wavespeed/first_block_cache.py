@@ -7,11 +7,17 @@ from typing import Any
 from . import architecture, report
 from .run import WRAPPER_KEY, Engine, Settings, outer_sample_wrapper
 
+STRATEGIES = ("classic", "forecast")
 PATCHER_METHODS = ("clone", "add_wrapper_with_key", "remove_wrappers_with_key", "get_model_object")
 
 
 class ApplyFirstBlockCache:
-    """Implementation of the node ApplyFBCacheOnModel; names and meaning of the inputs as in Comfy-WaveSpeed."""
+    """Implementation of the node ApplyFBCacheOnModel; names and meaning of the inputs as in Comfy-WaveSpeed.
+
+    strategy is ours. The editor fills its first choice into old workflows, which so keep their pictures.
+    """
+
+    choices = STRATEGIES
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -23,12 +29,15 @@ class ApplyFirstBlockCache:
         end: float = 1.0,
         max_consecutive_cache_hits: int = -1,
     ) -> bool | str:
-        """Before queueing: True, or the sentence that ComfyUI shows on the node. Values that come over a link are not known
-        yet and arrive as None; they are checked when the node runs."""
+        """Before queueing: True, or the sentence that ComfyUI shows on the node.
+
+        Values that come over a link are not known yet and arrive as None; they are checked when the node runs.
+        """
         values = (residual_diff_threshold, start, end, max_consecutive_cache_hits)
-        limits = (0.0, 0.0, 1.0, -1)
+        allowed = (0.0, 0.0, 1.0, -1)
+        known = (good if value is None else value for value, good in zip(values, allowed, strict=True))
         try:
-            self.engine.core.check_options(*(limit if value is None else value for value, limit in zip(values, limits, strict=True)))
+            self.engine.core.check_options(*known)
         except (ValueError, TypeError, OverflowError) as problem:
             return str(problem)
         return True
@@ -41,6 +50,7 @@ class ApplyFirstBlockCache:
         start: float = 0.0,
         end: float = 1.0,
         max_consecutive_cache_hits: int = -1,
+        strategy: str = STRATEGIES[0],
         unique_id: str | None = None,
     ) -> tuple[Any]:
         missing = [name for name in PATCHER_METHODS if not hasattr(model, name)]
@@ -49,6 +59,8 @@ class ApplyFirstBlockCache:
                 f"The model input is a {type(model).__name__}, not a diffusion model that ComfyUI can patch. "
                 "Connect the MODEL output of a loader or of another model node."
             )
+        if strategy not in STRATEGIES:
+            raise ValueError(f"strategy is {strategy!r}; it must be one of {', '.join(STRATEGIES)}.")
         on = self.engine.core.check_options(residual_diff_threshold, start, end, max_consecutive_cache_hits)
         diffusion_model = self._object(model, object_to_patch)
         if not on:
@@ -68,6 +80,7 @@ class ApplyFirstBlockCache:
             start=start,
             end=end,
             max_consecutive_hits=max_consecutive_cache_hits,
+            strategy=strategy,
             node_id=unique_id,
         )
         patched = model.clone()

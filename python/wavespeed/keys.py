@@ -1,7 +1,7 @@
 """Which stored entry belongs to which part of a batch: keys made from what ComfyUI tells a model call.
 
-Neither the order of the conds nor their uuid is enough: batches split differently when free memory changes, core repeats
-uuids, guidance nodes evaluate a cond again with other patches, and every context window carries the same uuids.
+Neither the order of the conds nor their uuid is enough: batches split differently when free memory changes, core
+repeats uuids, guidance nodes evaluate a cond again with other patches, and all context windows carry the same uuids.
 """
 
 from __future__ import annotations

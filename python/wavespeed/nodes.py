@@ -1,4 +1,4 @@
-"""Puts the pack together and says in one line what came of it. ComfyUI imports this through the folder's __init__.py."""
+"""Puts the pack together and says in one line what came of it. The folder's __init__.py hands this to ComfyUI."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, _native, architecture, conflicts, demo_model, fallback_nodes, operations
-from .first_block_cache import ApplyFirstBlockCache
+from .first_block_cache import STRATEGIES, ApplyFirstBlockCache
 from .run import Engine
 
 log = logging.getLogger("wavespeed")
@@ -35,8 +35,11 @@ def status() -> dict[str, Any]:
 
 
 def _implementations() -> dict[str, Any]:
-    cache = ApplyFirstBlockCache(ENGINE) if ENGINE is not None else fallback_nodes.PassThrough(_native.reason)
-    found: dict[str, Any] = {"ApplyFBCacheOnModel": cache}
+    found: dict[str, Any] = {
+        "ApplyFBCacheOnModel": ApplyFirstBlockCache(ENGINE)
+        if ENGINE is not None
+        else fallback_nodes.PassThrough(_native.reason, STRATEGIES)
+    }
     if demo_model.is_offered():
         demo_model.offer_files()
         found["WaveSpeedDemoPrompt"] = demo_model.DemoPrompt()

@@ -9,6 +9,10 @@ uses those of the first.
     finish_residual_(base!, end)       base (float32) becomes end - base; returns sum|base| of the result, shape (1,)
     apply_residual(hidden, residual)   hidden + residual (float32) in hidden's dtype: a new contiguous tensor
     apply_residual_(hidden!, residual) the same in place
+    residual_moments(probe, s1, s2, s3)
+        sums about the probe and three stored ones, newest first, shape (8,): the members of ws_moments in kernels.h
+    combine_residuals_(hidden!, r1, r2, r3, c1, c2, c3)
+        hidden + c1 r1 + c2 r2 + c3 r3 (residuals float32), in place
 
 Both tensors have the same shape. Dtypes: float32, bfloat16, float16, float64. All arithmetic is done in float32 or
 better and rounded once. Sums have the dtype sum_dtype(device).
@@ -22,6 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+
+from .shared_library import missing_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +48,8 @@ class Operations:
     finish: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     apply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     apply_in_place: Callable[[torch.Tensor, torch.Tensor], None]
+    moments: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    combine_in_place: Callable[..., None]
     read: Callable[[list[torch.Tensor]], list[float]]
     copy_to_float32: Callable[[torch.Tensor], torch.Tensor]
     out_of_memory: type[Exception]
@@ -127,6 +135,24 @@ def apply_residual_(hidden: torch.Tensor, residual: torch.Tensor) -> None:
     hidden.add_(residual)
 
 
+def residual_moments(probe: torch.Tensor, s1: torch.Tensor, s2: torch.Tensor, s3: torch.Tensor) -> torch.Tensor:
+    for stored in (s1, s2, s3):
+        _check_distance(probe, stored)
+    wide = _wide(probe.dtype)
+    newest, middle = s1.to(wide), s2.to(wide)
+    e, d1, d2 = probe.to(wide) - newest, newest - middle, middle - s3.to(wide)
+    products = (e * e, e * d1, e * d2, d1 * d1, d1 * d2, d2 * d2)
+    return torch.stack([_total(part) for part in (e.abs(), newest.abs(), *products)])
+
+
+def combine_residuals_(
+    hidden: torch.Tensor, r1: torch.Tensor, r2: torch.Tensor, r3: torch.Tensor, c1: float, c2: float, c3: float
+) -> None:
+    for residual in (r1, r2, r3):
+        _check_apply(hidden, residual)
+    hidden.copy_(hidden.to(_wide(hidden.dtype)).add(r1, alpha=c1).add_(r2, alpha=c2).add_(r3, alpha=c3))
+
+
 # ---- Their shapes, for torch.compile and the meta device -------------------------------------------------------------
 
 
@@ -147,6 +173,19 @@ def _fake_apply_residual(hidden: torch.Tensor, residual: torch.Tensor) -> torch.
 
 def _fake_apply_residual_(hidden: torch.Tensor, residual: torch.Tensor) -> None:
     _check_apply(hidden, residual)
+
+
+def _fake_residual_moments(probe: torch.Tensor, s1: torch.Tensor, s2: torch.Tensor, s3: torch.Tensor) -> torch.Tensor:
+    for stored in (s1, s2, s3):
+        _check_distance(probe, stored)
+    return probe.new_empty((8,), dtype=sum_dtype(probe.device))
+
+
+def _fake_combine_residuals_(
+    hidden: torch.Tensor, r1: torch.Tensor, r2: torch.Tensor, r3: torch.Tensor, c1: float, c2: float, c3: float
+) -> None:
+    for residual in (r1, r2, r3):
+        _check_apply(hidden, residual)
 
 
 # ---- Registration ----------------------------------------------------------------------------------------------------
@@ -179,6 +218,18 @@ OPERATORS = (
     _Operator("finish_residual_", "(Tensor(a!) base, Tensor end) -> Tensor", finish_residual_, _fake_finish_residual_),
     _Operator("apply_residual", "(Tensor hidden, Tensor residual) -> Tensor", apply_residual, _fake_apply_residual),
     _Operator("apply_residual_", "(Tensor(a!) hidden, Tensor residual) -> ()", apply_residual_, _fake_apply_residual_),
+    _Operator(
+        "residual_moments",
+        "(Tensor probe, Tensor s1, Tensor s2, Tensor s3) -> Tensor",
+        residual_moments,
+        _fake_residual_moments,
+    ),
+    _Operator(
+        "combine_residuals_",
+        "(Tensor(a!) hidden, Tensor r1, Tensor r2, Tensor r3, float c1, float c2, float c3) -> ()",
+        combine_residuals_,
+        _fake_combine_residuals_,
+    ),
 )
 
 
@@ -188,7 +239,11 @@ def _load_shim(core: ModuleType | None) -> str:
         return "the native module is missing"
     if not SHIM_FILE.is_file():
         return f"{SHIM_FILE.name} has not been built (it needs torch 2.10 and a C++ compiler)"
+    if torch.__version__ < (2, 10):
+        return f"torch {torch.__version__} is older than 2.10"
     try:
+        if lacking := missing_bytes(SHIM_FILE):
+            return f"{SHIM_FILE.name} is cut off: it lacks its last {lacking} bytes"
         answer = core.load_torch_shim(str(SHIM_FILE))
     except (OSError, RuntimeError) as problem:
         return f"{SHIM_FILE.name} does not load: {str(problem).rstrip('.')}"
@@ -227,11 +282,11 @@ def load(core: ModuleType | None) -> Operations:
     others_came_first = all(operator.overload() is not None for operator in OPERATORS)
     try:
         reason = _register(core)
-        distance, finish, apply, apply_in_place = (operator.overload() for operator in OPERATORS)
+        distance, finish, apply, apply_in_place, moments, combine = (operator.overload() for operator in OPERATORS)
     except Exception as problem:
         # Whatever a torch release does to registration, the arithmetic works without.
         reason = f"torch does not take the operators of this pack: {str(problem).rstrip('.')}"
-        distance, finish, apply, apply_in_place = (operator.expression for operator in OPERATORS)
+        distance, finish, apply, apply_in_place, moments, combine = (operator.expression for operator in OPERATORS)
     if reason:
         executor = f"torch expressions, because {reason}"
     else:
@@ -242,6 +297,8 @@ def load(core: ModuleType | None) -> Operations:
         finish=finish,
         apply=apply,
         apply_in_place=apply_in_place,
+        moments=moments,
+        combine_in_place=combine,
         read=read,
         copy_to_float32=copy_to_float32,
         out_of_memory=getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),

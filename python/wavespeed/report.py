@@ -31,7 +31,8 @@ def why_nothing_was_reused(statistics: dict[str, Any], threshold: float) -> str:
     if reasons["not_finite"]:
         return "the model gave NaN or infinite values"
     if reasons["changed"] and reasons["changed"] >= max(reasons["sigma"], reasons["hits"]):
-        return f"the smallest change was {small_number(statistics['change_min'])}, the threshold is {small_number(threshold)}"
+        smallest = small_number(statistics["change_min"])
+        return f"the smallest change was {smallest}, the threshold is {small_number(threshold)}"
     if reasons["sigma"]:
         return "start and end leave no step to reuse"
     return ""

@@ -1,7 +1,7 @@
 """One sampling run with the cache: wrappers that open and close native sessions around ComfyUI's sampling.
 
-Nothing survives a run. The session, its tensors and the hooks live between the beginning and the end of OUTER_SAMPLE; the hooks
-are in the model only while it is being called.
+Nothing survives a run. The session, its tensors and the hooks live between the beginning and the end of OUTER_SAMPLE;
+the hooks are in the model only while it is being called.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 WRAPPER_KEY = "wavespeed_first_block_cache"
 SECONDS_BETWEEN_TEXTS = 0.5
+SIGMA_ROUNDING = 1e-6
+"""Sigmas of a schedule are fp32, those of start and end are not: a step exactly on one of them belongs to the range."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Settings:
     start: float
     end: float
     max_consecutive_hits: int
+    strategy: str
     node_id: str | None
 
 
@@ -50,11 +53,14 @@ class Run:
     """State of one sampling run. Several base models may take part in it (two-model guiders, one clone per GPU); each
     has a session of its own and decides alone."""
 
-    def __init__(self, engine: Engine, settings: Settings, sigma_start: float, sigma_end: float) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, sigma_start: float, sigma_end: float, schedule: tuple[float, ...]
+    ) -> None:
         self.engine = engine
         self.settings = settings
         self.sigma_start = sigma_start
         self.sigma_end = sigma_end
+        self.schedule = schedule
         self.sessions: dict[int, tuple[str, Any]] = {}
         self.unsupported: dict[int, str] = {}
         self.lock = threading.Lock()
@@ -91,6 +97,8 @@ class Run:
             stages=tuple(stage.layout() for stage in descriptor.stages),
             hooks=plan.hooks,
             operations=self.engine.operations,
+            strategy=self.settings.strategy,
+            schedule=self.schedule,
         )
         return descriptor.family, session
 
@@ -114,8 +122,7 @@ class Run:
         session = None if torch.is_grad_enabled() else self.session_for(base_model)
         if session is None:
             return executor(*args, **kwargs)
-        hooks = getattr(base_model.current_patcher, "current_hooks", None)
-        call = keys.call_keys(args[5], hooks)
+        call = keys.call_keys(args[5], getattr(base_model.current_patcher, "current_hooks", None))
         if call is None or not session.open_call(call, args[1][:1]):
             return executor(*args, **kwargs)
         completed = run_again = False
@@ -150,10 +157,12 @@ def outer_sample_wrapper(engine: Engine, settings: Settings) -> Callable[..., An
         # Read here and not when the node runs: a node between ours and the sampler may change the schedule.
         sampling = guider.model_patcher.get_model_object("model_sampling")
         sigma_start, sigma_end = (float(sampling.percent_to_sigma(share)) for share in (settings.start, settings.end))
-        run = Run(engine, settings, sigma_start, sigma_end)
+        # args: noise, latent_image, sampler, sigmas, ...
+        schedule = tuple(args[3].tolist())
+        run = Run(engine, settings, sigma_start * (1 + SIGMA_ROUNDING), sigma_end * (1 - SIGMA_ROUNDING), schedule)
         wrappers = guider.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
-        # The first wrapper of a kind is the outermost, so one added now is the innermost: it sees what other nodes made of
-        # the call, and nothing of theirs runs between it and the model.
+        # The first wrapper of a kind is the outermost, so one added now is the innermost: it sees what other nodes made
+        # of the call, and nothing of theirs runs between it and the model.
         added = {WrappersMP.PREDICT_NOISE: run.predict_noise, WrappersMP.APPLY_MODEL: run.apply_model}
         for kind, wrapper in added.items():
             wrappers.setdefault(kind, {})[WRAPPER_KEY] = [wrapper]

@@ -6,9 +6,11 @@
 
 
 void ws_entries_drop(SessionObject *session, int32_t slot) {
-    Py_CLEAR(session->probe[slot]);
-    Py_CLEAR(session->residual[slot]);
-    Py_CLEAR(session->residual_sum[slot]);
+    for (size_t i = 0; i < WS_HISTORY; ++i) {
+        Py_CLEAR(session->probe[slot][i]);
+        Py_CLEAR(session->residual[slot][i]);
+        Py_CLEAR(session->residual_sum[slot][i]);
+    }
 }
 
 void ws_entries_drop_all(SessionObject *session) {
@@ -84,11 +86,18 @@ static int same_layout(PyObject *a, PyObject *b, const ws_names *names) {
 
 /* 1 if what is stored for this cond fits its new rows, 0 if not, -1 with an exception. */
 static int fits(const SessionObject *session, int32_t slot, PyObject *hidden, PyObject *probe, const ws_names *names) {
-    if (session->probe[slot] == NULL || session->residual[slot] == NULL || session->residual_sum[slot] == NULL) {
-        return 0;
+    for (size_t i = 0; i < session->call.points; ++i) {
+        if (session->probe[slot][i] == NULL || session->residual[slot][i] == NULL ||
+            session->residual_sum[slot][i] == NULL) {
+            return 0;
+        }
+        const int probe_fits = same_layout(probe, session->probe[slot][i], names);
+        const int fit = probe_fits != 1 ? probe_fits : same_place(hidden, session->residual[slot][i], names);
+        if (fit != 1) {
+            return fit;
+        }
     }
-    const int stored_probe = same_layout(probe, session->probe[slot], names);
-    return stored_probe != 1 ? stored_probe : same_place(hidden, session->residual[slot], names);
+    return 1;
 }
 
 static int all_fit(SessionObject *session, PyObject *hidden, PyObject *probe, Py_ssize_t rows, const ws_names *names) {
@@ -108,64 +117,83 @@ static int all_fit(SessionObject *session, PyObject *hidden, PyObject *probe, Py
     return 1;
 }
 
-/* Fills *out from the probes of all conds; every number reaches the host in one transfer. */
-static int measure(SessionObject *session, PyObject *probe, Py_ssize_t rows, const ws_names *names, ws_measurement *out) {
-    const Py_ssize_t conds = (Py_ssize_t)session->call.conds;
-    PyObject *values = NULL;                   /* new */
-    PyObject *const parts = PyList_New(0);     /* new: [sums, residual sum] per cond, then sigma */
-    int result = -1;
-    if (parts == NULL) {
-        return -1;
+/* The stored tensor of a history that is `i` evaluations old, or the oldest there is: its difference to itself is zero. */
+static PyObject *point(const SessionObject *session, PyObject *const history[WS_HISTORY], size_t i) {
+    return history[i < session->call.points ? i : session->call.points - 1];
+}
+
+/* [sums, sum of each stored residual] of one cond, appended to parts. */
+static int measure_cond(SessionObject *session, int32_t slot, PyObject *probe, PyObject *parts) {
+    PyObject *const *const history = session->probe[slot];
+    PyObject *const sums =
+        session->history == 1
+            ? PyObject_CallFunctionObjArgs(session->distance, probe, history[0], NULL)
+            : PyObject_CallFunctionObjArgs(session->moments, probe, history[0], point(session, history, 1),
+                                           point(session, history, 2), NULL);
+    int result = sums == NULL ? -1 : PyList_Append(parts, sums);
+    Py_XDECREF(sums);
+    for (size_t i = 0; result == 0 && i < session->call.points; ++i) {
+        result = PyList_Append(parts, session->residual_sum[slot][i]);
     }
-    for (Py_ssize_t i = 0; i < conds; ++i) {
-        const int32_t slot = session->call.slot[i];
-        PyObject *const current = cond_rows(probe, i, conds, rows, names); /* new */
-        if (current == NULL) {
-            goto done;
-        }
-        PyObject *const sums = PyObject_CallFunctionObjArgs(session->distance, current, session->probe[slot], NULL);
-        Py_DECREF(current);
-        if (sums == NULL) {
-            goto done;
-        }
-        const int appended = PyList_Append(parts, sums);
-        Py_DECREF(sums);
-        if (appended != 0 || PyList_Append(parts, session->residual_sum[slot]) != 0) {
-            goto done;
-        }
-    }
-    if (PyList_Append(parts, session->sigma) != 0) {
-        goto done;
-    }
-    values = PyObject_CallFunctionObjArgs(session->read, parts, NULL);
-    if (values == NULL) {
-        goto done;
-    }
-    *out = (ws_measurement){0};
-    for (Py_ssize_t i = 0; i < 3 * conds + 1; ++i) {
-        PyObject *const item = PyList_GetItem(values, i); /* borrowed */
-        if (item == NULL) {
-            goto done;
-        }
-        const double value = PyFloat_AsDouble(item);
+    return result;
+}
+
+/* Adds the numbers of all conds up; values: what measure_cond appended, per cond, then sigma. */
+static int add_up(const SessionObject *session, PyObject *values, size_t conds, ws_measurement *out) {
+    double *const fields[] = {&out->difference_sum, &out->reference_sum, &out->ee,   &out->ed1,
+                              &out->ed2,            &out->d1d1,          &out->d1d2, &out->d2d2};
+    const size_t moments = session->history == 1 ? 2 : sizeof(fields) / sizeof(fields[0]);
+    const size_t per_cond = moments + session->call.points;
+    for (size_t i = 0; i < conds * per_cond + 1; ++i) {
+        PyObject *const item = PyList_GetItem(values, (Py_ssize_t)i); /* borrowed */
+        const double value = item == NULL ? -1.0 : PyFloat_AsDouble(item);
         if (value == -1.0 && PyErr_Occurred()) {
-            goto done;
+            return -1;
         }
-        if (i == 3 * conds) {
+        if (i == conds * per_cond) {
             out->sigma = value;
-        } else if (i % 3 == 0) {
-            out->difference_sum += value;
-        } else if (i % 3 == 1) {
-            out->reference_sum += value;
+        } else if (i % per_cond < moments) {
+            *fields[i % per_cond] += value;
         } else {
             out->residual_sum += value;
         }
     }
-    result = 0;
-done:
-    Py_DECREF(parts);
+    return 0;
+}
+
+/* Fills *out; every number reaches the host in one transfer. Without anything to compare only sigma is read. */
+static int measure(SessionObject *session, PyObject *probe, Py_ssize_t rows, const ws_names *names, ws_measurement *out) {
+    const bool compares = session->call.intent == WS_INTENT_COMPARE;
+    const Py_ssize_t conds = compares ? (Py_ssize_t)session->call.conds : 0;
+    PyObject *const parts = PyList_New(0); /* new */
+    int result = parts == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; result == 0 && i < conds; ++i) {
+        PyObject *const current = cond_rows(probe, i, (Py_ssize_t)session->call.conds, rows, names); /* new */
+        result = current == NULL ? -1 : measure_cond(session, session->call.slot[i], current, parts);
+        Py_XDECREF(current);
+    }
+    if (result == 0) {
+        result = PyList_Append(parts, session->sigma);
+    }
+    PyObject *const values = result != 0 ? NULL : PyObject_CallFunctionObjArgs(session->read, parts, NULL); /* new */
+    *out = (ws_measurement){0};
+    result = values == NULL ? -1 : add_up(session, values, (size_t)conds, out);
+    Py_XDECREF(parts);
     Py_XDECREF(values);
     return result;
+}
+
+/* Adds the residual, or its forecast, to one cond's rows in place. */
+static int advance_cond(SessionObject *session, int32_t slot, PyObject *rows) {
+    PyObject *const *const history = session->residual[slot];
+    const float *const c = session->call.coefficient;
+    PyObject *const none = /* new */
+        session->history == 1
+            ? PyObject_CallFunctionObjArgs(session->apply_in_place, rows, history[0], NULL)
+            : PyObject_CallFunction(session->combine_in_place, "OOOOddd", rows, history[0], point(session, history, 1),
+                                    point(session, history, 2), (double)c[0], (double)c[1], (double)c[2]);
+    Py_XDECREF(none);
+    return none == NULL ? -1 : 0;
 }
 
 /* hidden + residual for the whole batch, as a new tensor: later in-place additions to the pass-through tensor (ControlNet, patches
@@ -173,23 +201,18 @@ done:
 static int reuse(SessionObject *session, PyObject *hidden, Py_ssize_t rows, const ws_names *names) {
     const Py_ssize_t conds = (Py_ssize_t)session->call.conds;
     PyObject *state = NULL; /* new */
-    if (conds == 1) {
-        state = PyObject_CallFunctionObjArgs(session->apply, hidden, session->residual[session->call.slot[0]], NULL);
+    if (conds == 1 && session->history == 1) {
+        state = PyObject_CallFunctionObjArgs(session->apply, hidden, session->residual[session->call.slot[0]][0], NULL);
     } else {
         PyObject *const clone = PyObject_GetAttr(hidden, names->clone); /* new */
         state = clone == NULL ? NULL : PyObject_CallFunctionObjArgs(clone, NULL);
         Py_XDECREF(clone);
         for (Py_ssize_t i = 0; state != NULL && i < conds; ++i) {
             PyObject *const view = cond_rows(state, i, conds, rows, names); /* new */
-            PyObject *const none = view == NULL
-                                       ? NULL
-                                       : PyObject_CallFunctionObjArgs(session->apply_in_place, view,
-                                                                      session->residual[session->call.slot[i]], NULL);
-            Py_XDECREF(view);
-            if (none == NULL) {
+            if (view == NULL || advance_cond(session, session->call.slot[i], view) != 0) {
                 Py_CLEAR(state);
             }
-            Py_XDECREF(none);
+            Py_XDECREF(view);
         }
     }
     if (state == NULL) {
@@ -221,19 +244,32 @@ static int store(PyObject **slot, PyObject *source, PyObject *make_new, bool reu
     return 0;
 }
 
+/* The oldest tensor comes to the front, where it is overwritten. */
+static void rotate(PyObject *history[WS_HISTORY], Py_ssize_t length) {
+    PyObject *const oldest = history[length - 1];
+    for (Py_ssize_t i = length - 1; i > 0; --i) {
+        history[i] = history[i - 1];
+    }
+    history[0] = oldest;
+}
+
 static int store_cond(SessionObject *session, int32_t slot, PyObject *hidden, PyObject *probe, const ws_names *names) {
-    Py_CLEAR(session->residual_sum[slot]);
-    const int base_fits = session->residual[slot] == NULL ? 0 : same_place(hidden, session->residual[slot], names);
-    if (base_fits < 0 ||
-        store(&session->residual[slot], hidden, session->copy_to_float32, base_fits == 1, names) != 0) {
+    PyObject **const residual = session->residual[slot];
+    PyObject **const stored_probe = session->probe[slot];
+    rotate(residual, session->history);
+    rotate(stored_probe, session->history);
+    rotate(session->residual_sum[slot], session->history);
+    Py_CLEAR(session->residual_sum[slot][0]);
+    const int base_fits = residual[0] == NULL ? 0 : same_place(hidden, residual[0], names);
+    if (base_fits < 0 || store(&residual[0], hidden, session->copy_to_float32, base_fits == 1, names) != 0) {
         return -1;
     }
-    const int probe_fits = session->probe[slot] == NULL ? 0 : same_layout(probe, session->probe[slot], names);
+    const int probe_fits = stored_probe[0] == NULL ? 0 : same_layout(probe, stored_probe[0], names);
     PyObject *const clone = probe_fits < 0 ? NULL : PyObject_GetAttr((PyObject *)Py_TYPE(probe), names->clone); /* new */
     if (clone == NULL) {
         return -1;
     }
-    const int stored = store(&session->probe[slot], probe, clone, probe_fits == 1, names);
+    const int stored = store(&stored_probe[0], probe, clone, probe_fits == 1, names);
     Py_DECREF(clone);
     return stored;
 }
@@ -266,7 +302,9 @@ int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe,
             ws_session_forget(session->session, call);
         }
     }
-    if (call->intent == WS_INTENT_COMPARE && measure(session, probe, rows, names, &measurement) != 0) {
+    /* A forecast remembers at which sigma each evaluation was computed. */
+    if ((call->intent == WS_INTENT_COMPARE || session->history > 1) &&
+        measure(session, probe, rows, names, &measurement) != 0) {
         return -1;
     }
     if (ws_session_decide(session->session, call, &measurement) == WS_ACTION_REUSE) {
@@ -303,10 +341,10 @@ int ws_entries_finish(SessionObject *session, PyObject *end, const ws_names *nam
         if (end_rows == NULL) {
             return -1;
         }
-        const int same = same_place(end_rows, session->residual[slot], names);
+        const int same = same_place(end_rows, session->residual[slot][0], names);
         if (same == 1) {
-            WS_SET_REFERENCE(session->residual_sum[slot],
-                             PyObject_CallFunctionObjArgs(session->finish, session->residual[slot], end_rows, NULL));
+            WS_SET_REFERENCE(session->residual_sum[slot][0],
+                             PyObject_CallFunctionObjArgs(session->finish, session->residual[slot][0], end_rows, NULL));
         }
         Py_DECREF(end_rows);
         if (same < 0) {
@@ -316,7 +354,7 @@ int ws_entries_finish(SessionObject *session, PyObject *end, const ws_names *nam
             session->misfit = true;
             return 0;
         }
-        if (session->residual_sum[slot] == NULL) {
+        if (session->residual_sum[slot][0] == NULL) {
             return -1;
         }
     }

@@ -149,6 +149,8 @@ static int read_operations(SessionObject *self, PyObject *operations) {
         {"finish", &self->finish},
         {"apply", &self->apply},
         {"apply_in_place", &self->apply_in_place},
+        {"moments", &self->moments},
+        {"combine_in_place", &self->combine_in_place},
         {"read", &self->read},
         {"copy_to_float32", &self->copy_to_float32},
         {"out_of_memory", &self->out_of_memory},
@@ -162,26 +164,56 @@ static int read_operations(SessionObject *self, PyObject *operations) {
     return 0;
 }
 
+/* The tuple's numbers in memory of the caller's; schedule may be NULL. NULL with an exception. */
+static double *read_schedule(PyObject *schedule, size_t *length) {
+    const Py_ssize_t n = schedule == NULL ? 0 : PyTuple_Size(schedule);
+    double *const sigmas = PyMem_Malloc((size_t)n * sizeof(*sigmas));
+    if (sigmas == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; ++i) {
+        sigmas[i] = PyFloat_AsDouble(PyTuple_GetItem(schedule, i));
+        if (sigmas[i] == -1.0 && PyErr_Occurred()) {
+            PyMem_Free(sigmas);
+            return NULL;
+        }
+    }
+    *length = (size_t)n;
+    return sigmas;
+}
+
 static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"threshold", "sigma_start", "sigma_end",  "max_consecutive_hits",
-                               "metric",    "stages",      "hooks",      "operations", NULL};
+                               "metric",    "stages",      "hooks",      "operations", "strategy",   "schedule", NULL};
     ws_session_settings settings = {0};
     long long hits = 0;
-    const char *metric = NULL;
-    PyObject *stages = NULL, *hooks = NULL, *operations = NULL; /* borrowed */
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO:Session", keywords, &settings.threshold, &settings.sigma_start,
-                                     &settings.sigma_end, &hits, &metric, &stages, &hooks, &operations)) {
+    const char *metric = NULL, *strategy = "classic";
+    PyObject *stages = NULL, *hooks = NULL, *operations = NULL, *schedule = NULL; /* borrowed */
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO|sO!:Session", keywords, &settings.threshold,
+                                     &settings.sigma_start, &settings.sigma_end, &hits, &metric, &stages, &hooks,
+                                     &operations, &strategy, &PyTuple_Type, &schedule)) {
         return NULL;
     }
     settings.max_consecutive_hits = hits;
+    settings.strategy = strcmp(strategy, "forecast") == 0 ? WS_STRATEGY_FORECAST : WS_STRATEGY_CLASSIC;
+    double *const sigmas = read_schedule(schedule, &settings.schedule_length); /* freed below; the session copies it */
+    if (sigmas == NULL) {
+        return NULL;
+    }
+    settings.schedule = sigmas;
     const allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     SessionObject *const self = (SessionObject *)allocate(type, 0); /* zeroed */
     if (self == NULL) {
+        PyMem_Free(sigmas);
         return NULL;
     }
     self->compares_output = strcmp(metric, "output") == 0;
+    self->history = settings.strategy == WS_STRATEGY_FORECAST ? WS_HISTORY : 1;
     ws_error error = {WS_OK, -1, ""};
-    if (ws_session_create(&settings, &self->session, &error) != WS_OK) {
+    const ws_status created = ws_session_create(&settings, &self->session, &error);
+    PyMem_Free(sigmas);
+    if (created != WS_OK) {
         (void)ws_raise(&error);
         Py_DECREF(self);
         return NULL;
@@ -346,6 +378,9 @@ static PyObject *session_close_call(PyObject *object, PyObject *args) {
     }
     self->open = false;
     const bool run_again = settle_call(self, completed != 0);
+    if (self->disabled != NULL) {
+        ws_entries_drop_all(self); /* nothing will be reused any more, and memory belongs to the model */
+    }
     Py_CLEAR(self->final_state);
     Py_CLEAR(self->sigma);
     if (remove_hooks(self, &ws_state_of_type(Py_TYPE(object))->names) != 0) {
@@ -378,8 +413,11 @@ static PyObject *session_statistics(PyObject *object, PyObject *unused) {
     const ws_names *const names = &ws_state_of_type(Py_TYPE(object))->names;
     long long bytes = 0;
     for (int32_t slot = 0; slot < WS_SESSION_SLOTS; ++slot) {
-        if (add_bytes(self->probe[slot], names, &bytes) != 0 || add_bytes(self->residual[slot], names, &bytes) != 0) {
-            return NULL;
+        for (size_t i = 0; i < WS_HISTORY; ++i) {
+            if (add_bytes(self->probe[slot][i], names, &bytes) != 0 ||
+                add_bytes(self->residual[slot][i], names, &bytes) != 0) {
+                return NULL;
+            }
         }
     }
     return Py_BuildValue(
@@ -404,6 +442,8 @@ static int session_clear(PyObject *object) {
     Py_CLEAR(self->finish);
     Py_CLEAR(self->apply);
     Py_CLEAR(self->apply_in_place);
+    Py_CLEAR(self->moments);
+    Py_CLEAR(self->combine_in_place);
     Py_CLEAR(self->read);
     Py_CLEAR(self->copy_to_float32);
     Py_CLEAR(self->out_of_memory);
@@ -434,14 +474,18 @@ static int session_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(self->hooks);
     for (int32_t slot = 0; slot < WS_SESSION_SLOTS; ++slot) {
-        Py_VISIT(self->probe[slot]);
-        Py_VISIT(self->residual[slot]);
-        Py_VISIT(self->residual_sum[slot]);
+        for (size_t i = 0; i < WS_HISTORY; ++i) {
+            Py_VISIT(self->probe[slot][i]);
+            Py_VISIT(self->residual[slot][i]);
+            Py_VISIT(self->residual_sum[slot][i]);
+        }
     }
     Py_VISIT(self->distance);
     Py_VISIT(self->finish);
     Py_VISIT(self->apply);
     Py_VISIT(self->apply_in_place);
+    Py_VISIT(self->moments);
+    Py_VISIT(self->combine_in_place);
     Py_VISIT(self->read);
     Py_VISIT(self->copy_to_float32);
     Py_VISIT(self->out_of_memory);

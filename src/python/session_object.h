@@ -51,15 +51,16 @@ struct SessionObject {
     PyObject_HEAD
     ws_session *session;
     /* Operators over tensors, all called positionally (python/wavespeed/operations.py). */
-    PyObject *distance, *finish, *apply, *apply_in_place, *read, *copy_to_float32, *out_of_memory;
+    PyObject *distance, *finish, *apply, *apply_in_place, *moments, *combine_in_place, *read, *copy_to_float32, *out_of_memory;
+    Py_ssize_t history; /* stored evaluations per entry: 1, or WS_HISTORY for a forecast */
     bool compares_output; /* the probe is the first block's output; else its residual */
     ws_stage stages[WS_STAGES];
     Py_ssize_t n_stages;
     PyObject *hooks; /* list of HookObject */
     /* Per slot; NULL while nothing is stored. Shapes are those of one cond's rows of the hidden state. */
-    PyObject *probe[WS_SESSION_SLOTS];
-    PyObject *residual[WS_SESSION_SLOTS];     /* fp32 */
-    PyObject *residual_sum[WS_SESSION_SLOTS]; /* (1,), on the device */
+    PyObject *probe[WS_SESSION_SLOTS][WS_HISTORY];        /* newest first, as all three */
+    PyObject *residual[WS_SESSION_SLOTS][WS_HISTORY];     /* fp32 */
+    PyObject *residual_sum[WS_SESSION_SLOTS][WS_HISTORY]; /* (1,), on the device */
     PyObject *disabled; /* str: why the cache is off for the rest of the run; NULL while it works */
     /* The call in progress. */
     ws_call call;

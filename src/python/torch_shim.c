@@ -13,6 +13,8 @@ static const ws_core_api core_api = {
     .residual_distance = ws_residual_distance,
     .residual_finish = ws_residual_finish,
     .residual_apply = ws_residual_apply,
+    .residual_moments = ws_residual_moments,
+    .residual_combine = ws_residual_combine,
 };
 
 static ws_torch_register_function find_register(void *library) {

@@ -179,6 +179,39 @@ void apply_residual_(Tensor hidden, const Tensor residual) {
     apply(hidden, residual, hidden);
 }
 
+Tensor residual_moments(const Tensor probe, const Tensor s1, const Tensor s2, const Tensor s3) {
+    check_supported(probe);
+    for (const Tensor *stored : {&s1, &s2, &s3}) {
+        check_same_shape(probe, *stored);
+        STD_TORCH_CHECK(dtype_of(probe) == dtype_of(*stored), "all tensors must have the same dtype, and these differ.");
+    }
+    const Tensor current = readable(probe);
+    const Tensor history[WS_HISTORY] = {readable(s1), readable(s2), readable(s3)};
+    const void *const stored[WS_HISTORY] = {history[0].const_data_ptr(), history[1].const_data_ptr(), history[2].const_data_ptr()};
+    ws_moments m = {};
+    core->residual_moments(kernel_dtype(current), current.const_data_ptr(), stored, count(current), &m);
+    return sums({m.difference, m.reference, m.ee, m.ed1, m.ed2, m.d1d1, m.d1d2, m.d2d2});
+}
+
+void combine_residuals_(Tensor hidden, const Tensor r1, const Tensor r2, const Tensor r3, double c1, double c2, double c3) {
+    check_supported(hidden);
+    for (const Tensor *residual : {&r1, &r2, &r3}) {
+        check_same_shape(hidden, *residual);
+        check_float32(*residual, "residual");
+    }
+    const Tensor source = readable(hidden); /* hidden itself, or a copy of ours that takes the result first */
+    const Tensor history[WS_HISTORY] = {in_order(r1), in_order(r2), in_order(r3)};
+    const float *const residuals[WS_HISTORY] = {static_cast<const float *>(history[0].const_data_ptr()),
+                                                static_cast<const float *>(history[1].const_data_ptr()),
+                                                static_cast<const float *>(history[2].const_data_ptr())};
+    const float coefficients[WS_HISTORY] = {static_cast<float>(c1), static_cast<float>(c2), static_cast<float>(c3)};
+    core->residual_combine(kernel_dtype(source), source.mutable_data_ptr(), source.const_data_ptr(), residuals, coefficients,
+                           count(source));
+    if (source.get() != hidden.get()) {
+        torch::stable::copy_(hidden, source);
+    }
+}
+
 /* ---- Registration ----------------------------------------------------------------------------------------------------- */
 
 struct Operator {
@@ -192,6 +225,9 @@ const Operator operators[] = {
     {"finish_residual_", "finish_residual_(Tensor(a!) base, Tensor end) -> Tensor", TORCH_BOX(&finish_residual_)},
     {"apply_residual", "apply_residual(Tensor hidden, Tensor residual) -> Tensor", TORCH_BOX(&apply_residual)},
     {"apply_residual_", "apply_residual_(Tensor(a!) hidden, Tensor residual) -> ()", TORCH_BOX(&apply_residual_)},
+    {"residual_moments", "residual_moments(Tensor probe, Tensor s1, Tensor s2, Tensor s3) -> Tensor", TORCH_BOX(&residual_moments)},
+    {"combine_residuals_", "combine_residuals_(Tensor(a!) hidden, Tensor r1, Tensor r2, Tensor r3, float c1, float c2, float c3) -> ()",
+     TORCH_BOX(&combine_residuals_)},
 };
 
 /* Releasing them takes the operators back, so after success they are kept for ever. */
