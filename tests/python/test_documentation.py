@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from wavespeed import demo_model
+from wavespeed import demo_model, first_block_cache
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NODES = {
@@ -37,12 +37,18 @@ def tables(text: str) -> list[list[dict[str, str]]]:
     return found
 
 
-def rows_about_inputs(path: Path) -> list[tuple[str, dict[str, str]]]:
-    """(input name, row) of every table whose first column is called "input"."""
+def words(cell: str) -> list[str]:
+    return [word.strip(" `") for word in cell.split(",")]
+
+
+def rows_about_inputs(path: Path) -> list[tuple[str, str]]:
+    """(input name, default as written) of every table whose first column is called "input"; a row may hold several."""
     found = []
     for table in tables(path.read_text(encoding="utf-8")):
         if next(iter(table[0])) == "input":
-            found += [(name.strip(" `"), row) for row in table for name in row["input"].split(",")]
+            for row in table:
+                names, defaults = words(row["input"]), words(row.get("default", ""))
+                found += list(zip(names, defaults if len(defaults) == len(names) else [""] * len(names), strict=True))
     return found
 
 
@@ -62,19 +68,14 @@ def test_every_node_has_a_help_page_that_names_its_inputs(node_id: str) -> None:
         assert len(NODES[node_id]["inputs"]) == 1, "a node with several inputs needs a table"
 
 
-def default_in_words(entry: dict[str, Any]) -> set[str]:
-    value = entry["default"]
-    return {str(value), str(value).removeprefix("0") if isinstance(value, float) else str(value), f"{value:g}"
-            if isinstance(value, float | int) else value}  # fmt: skip
-
-
 @pytest.mark.parametrize("path", DOCUMENTS, ids=ids)
 def test_defaults_in_tables_are_those_of_the_node(path: Path) -> None:
     inputs = {entry["name"]: entry for node in NODES.values() for entry in node["inputs"]}
-    for name, row in rows_about_inputs(path):
+    for name, written in rows_about_inputs(path):
         assert name in inputs, f"{path.name} describes an input {name} that no node has"
-        if row.get("default") and "default" in inputs[name]:
-            assert row["default"] in default_in_words(inputs[name]), name
+        default = inputs[name].get("default")
+        if written and default is not None:
+            assert (written if isinstance(default, str) else float(written)) == default, name
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=ids)
@@ -118,10 +119,11 @@ def widgets(node: dict[str, Any]) -> list[tuple[dict[str, Any], Any]]:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=ids)
 def test_example_workflows_carry_values_the_nodes_accept(path: Path) -> None:
+    choices = {"subject": demo_model.DemoPrompt().choices, "strategy": first_block_cache.STRATEGIES}
     for node in our_nodes(path):
         for entry, value in widgets(node):
             if entry["type"] == "COMBO":
-                assert value in demo_model.DemoPrompt().choices
+                assert value in choices[entry["name"]]
             elif entry["type"] in ("FLOAT", "INT"):
                 assert entry["min"] <= value <= entry["max"], entry["name"]
             else:

@@ -38,7 +38,8 @@ def native(implementations: dict[str, Any]) -> dict[str, type]:
 
 @pytest.fixture(scope="module")
 def fallback(implementations: dict[str, Any]) -> dict[str, type]:
-    passing = {**implementations, CACHE: fallback_nodes.PassThrough("The native module has not been built.")}
+    pass_through = fallback_nodes.PassThrough("The native module has not been built.", first_block_cache.STRATEGIES)
+    passing = {**implementations, CACHE: pass_through}
     return fallback_nodes.node_classes(SCHEMA, passing)[0]
 
 
@@ -59,7 +60,7 @@ def test_both_makers_give_the_same_class(native: dict[str, type], fallback: dict
 def test_the_cache_node_keeps_the_contract_of_comfy_wavespeed(native: dict[str, type]) -> None:
     inputs = native[CACHE].INPUT_TYPES()
     assert list(inputs["required"]) == ["model", "object_to_patch", "residual_diff_threshold"]
-    assert list(inputs["optional"]) == ["start", "end", "max_consecutive_cache_hits"]
+    assert list(inputs["optional"]) == ["start", "end", "max_consecutive_cache_hits", "strategy"]
     kinds = {name: kind for group in ("required", "optional") for name, (kind, _) in inputs[group].items()}
     assert kinds == {
         "model": "MODEL",
@@ -68,6 +69,7 @@ def test_the_cache_node_keeps_the_contract_of_comfy_wavespeed(native: dict[str, 
         "start": "FLOAT",
         "end": "FLOAT",
         "max_consecutive_cache_hits": "INT",
+        "strategy": ["classic", "forecast"],
     }
     assert inputs["required"]["object_to_patch"][1]["default"] == "diffusion_model"
     assert native[CACHE].RETURN_TYPES == ("MODEL",)

@@ -1,0 +1,61 @@
+"""One ComfyUI in this process, and one running beside it, shared by all tests of this folder.
+
+Where no ComfyUI can be had, the whole lane ends with status 77, which ctest reports as skipped.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfyui_runner import open_comfyui
+from comfyui_tree import ROOT, ComfyUITree, NoComfyUIError, find_comfyui
+
+# The support modules beside this file.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from in_process import ComfyUI
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from comfyui_result import Runner
+
+SKIPPED = 77
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    try:
+        tree = find_comfyui()
+    except NoComfyUIError as problem:
+        pytest.exit(f"SKIPPED: {problem}", SKIPPED)
+    session.config.stash[TREE] = tree
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    tree = config.stash.get(TREE, None)
+    return str(tree) if tree is not None else ""
+
+
+TREE = pytest.StashKey[ComfyUITree]()
+
+
+@pytest.fixture(scope="session")
+def tree(pytestconfig: pytest.Config) -> ComfyUITree:
+    return pytestconfig.stash[TREE]
+
+
+@pytest.fixture(scope="session")
+def comfy(tree: ComfyUITree, tmp_path_factory: pytest.TempPathFactory) -> ComfyUI:
+    """ComfyUI in this process, with the pack of this checkout."""
+    return ComfyUI(tree, tmp_path_factory.mktemp("comfyui"))
+
+
+@pytest.fixture(scope="session")
+def runner(tree: ComfyUITree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """A ComfyUI of its own with the pack in its custom_nodes: a server, or its executor where the server is missing."""
+    with open_comfyui(tree, [ROOT], tmp_path_factory.mktemp("runner")) as running:
+        yield running

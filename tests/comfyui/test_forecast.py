@@ -1,0 +1,93 @@
+"""The forecast strategy on real models: exact where it computes, and worth its memory where it does not."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from in_process import NEVER, Evaluation, relative_difference
+from tiny_models import SUPPORTED
+
+if TYPE_CHECKING:
+    from in_process import ComfyUI
+
+TOLERANCE = 1e-6
+SHORT = 6
+DEMO_STEPS = 28
+SUBJECTS = ("apple", "tree", "smile", "pumpkin")
+
+
+@pytest.mark.parametrize("family", SUPPORTED)
+def test_always_missing_equals_the_plain_run_bit_for_bit(comfy: ComfyUI, family: str) -> None:
+    model = comfy.model(family)
+    plain = comfy.sample(model, family, steps=SHORT, cfg=2.0)
+    cached = comfy.sample(comfy.cached(model, NEVER, strategy="forecast"), family, steps=SHORT, cfg=2.0)
+    assert torch.equal(cached.latent, plain.latent)
+    assert cached.counts == (SHORT, SHORT, 0)
+
+
+@pytest.mark.parametrize("family", SUPPORTED)
+def test_a_hit_on_unchanged_input_runs_one_block_and_gives_the_computed_output(comfy: ComfyUI, family: str) -> None:
+    model = comfy.cached(comfy.model(family), strategy="forecast")
+    cached = comfy.evaluate(model, family, [Evaluation()] * 3)
+    blocks = len(cached.calls[0])
+    assert cached.run.counts == (3, 2, 1)
+    assert cached.calls[-1] == (1,) + (0,) * (blocks - 1)
+    assert relative_difference(cached.outputs[2], cached.outputs[1]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
+def test_steps_are_left_out_and_the_same_latent_comes_twice(comfy: ComfyUI, sampler: str, cfg: float) -> None:
+    model = comfy.cached(comfy.model("flux_dev"), 0.2, strategy="forecast")
+    first, second = (comfy.sample(model, cfg=cfg, sampler=sampler) for _ in range(2))
+    assert first.reused > 0
+    assert torch.isfinite(first.latent).all()
+    assert torch.equal(first.latent, second.latent)
+
+
+def test_an_unknown_strategy_is_refused(comfy: ComfyUI) -> None:
+    with pytest.raises(ValueError, match=r"strategy is 'guess'; it must be one of classic, forecast\."):
+        comfy.cached(comfy.model("flux_dev"), strategy="guess")
+
+
+def distance_in_decibels(latent: torch.Tensor, full: torch.Tensor) -> float:
+    return (10 * torch.log10(full.square().mean() / (latent - full).square().mean())).item()
+
+
+def test_it_is_nearer_to_the_full_picture_than_fewer_steps_and_than_classic(comfy: ComfyUI) -> None:
+    """On the demo model: the same number of computed steps, the mean over four subjects."""
+    model = comfy.call("UNETLoader", unet_name="wavespeed_demo_flux.safetensors", weight_dtype="default")
+    negative = comfy.call("WaveSpeedDemoPrompt", subject="nothing in particular")
+
+    def draw(patched: Any, subject: str, steps: int) -> torch.Tensor:
+        with torch.inference_mode():
+            return comfy.call(
+                "KSampler",
+                model=patched,
+                seed=SUBJECTS.index(subject),
+                steps=steps,
+                cfg=3.0,
+                sampler_name="euler",
+                scheduler="simple",
+                positive=comfy.call("WaveSpeedDemoPrompt", subject=subject),
+                negative=negative,
+                latent_image={"samples": torch.zeros(1, 16, 16, 16)},
+                denoise=1.0,
+            )["samples"]
+
+    gaps = []
+    for subject in SUBJECTS:
+        full = draw(model, subject, DEMO_STEPS)
+        forecast = draw(comfy.cached(model, 0.08, strategy="forecast"), subject, DEMO_STEPS)
+        computed = int(comfy.texts.last().split(" evaluations: ")[1].split()[0])
+        assert DEMO_STEPS / 3 < computed < DEMO_STEPS * 2 / 3
+        classic = draw(comfy.cached(model, 0.1), subject, DEMO_STEPS)
+        reached, fewer, stale = (
+            distance_in_decibels(latent, full) for latent in (forecast, draw(model, subject, computed), classic)
+        )
+        gaps.append((reached - fewer, reached - stale))
+    assert statistics.fmean(gap for gap, _ in gaps) > 3
+    assert statistics.fmean(gap for _, gap in gaps) > 6

@@ -1,0 +1,626 @@
+"""The operators of the cache: kernels and expressions against float64, and how they get into the process."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wavespeed import _native, operations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = Path(operations.__file__).parent
+
+LOADED = operations.load(_native.core)
+HAS_SHIM = LOADED.executor.startswith("native CPU kernels")
+IS_TORCH_NEW = torch.__version__ >= (2, 10)
+needs_shim = pytest.mark.skipif(not HAS_SHIM, reason=f"no native operators here: {LOADED.executor}")
+
+EXPRESSIONS = SimpleNamespace(
+    distance=operations.residual_distance,
+    finish=operations.finish_residual_,
+    apply=operations.apply_residual,
+    apply_in_place=operations.apply_residual_,
+    moments=operations.residual_moments,
+    combine_in_place=operations.combine_residuals_,
+)
+EXECUTORS = [pytest.param(LOADED, id="native", marks=needs_shim), pytest.param(EXPRESSIONS, id="expressions")]
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def numbers(*shape: int) -> torch.Tensor:
+    return torch.randn(shape)
+
+
+LAYOUTS: dict[str, Callable[[], torch.Tensor]] = {
+    "contiguous": lambda: numbers(2, 5, 8),
+    "transposed": lambda: numbers(2, 8, 5).transpose(1, 2),
+    "sliced": lambda: numbers(2, 9, 8)[:, 4:],
+    "every second": lambda: numbers(4, 16)[:, ::2],
+    "channels last": lambda: numbers(2, 4, 3, 5).contiguous(memory_format=torch.channels_last),
+    "more than a chunk": lambda: numbers(3, 70000),
+    "no rows": lambda: numbers(0, 8),
+    "no columns": lambda: numbers(8, 0),
+    "scalar": lambda: numbers(),
+}
+layouts = pytest.mark.parametrize("layout", LAYOUTS)
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+executors = pytest.mark.parametrize("executor", EXECUTORS)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Keeps the strides of slices, which Tensor.to() would not."""
+    whole = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype)
+    return whole.copy_(tensor)
+
+
+def distance_in_float64(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    a, b = a.double(), b.double()
+    return torch.stack(((a - b).abs().sum(), b.abs().sum()))
+
+
+# ---- Values ----------------------------------------------------------------------------------------------------------
+
+
+@executors
+@dtypes
+@layouts
+def test_distance(executor: Any, dtype: torch.dtype, layout: str) -> None:
+    a, b = (cast(LAYOUTS[layout](), dtype) for _ in range(2))
+    sums = executor.distance(a, b)
+    assert sums.shape == (2,)
+    assert sums.dtype is torch.float64
+    torch.testing.assert_close(sums, distance_in_float64(a, b), rtol=1e-6, atol=0)
+
+
+@executors
+@dtypes
+@layouts
+def test_finish(executor: Any, dtype: torch.dtype, layout: str) -> None:
+    base, end = LAYOUTS[layout](), cast(LAYOUTS[layout](), dtype)
+    residual = end.float() - base
+    strides, memory = base.stride(), base.data_ptr()
+    total = executor.finish(base, end)
+    assert torch.equal(base, residual)
+    assert (base.stride(), base.data_ptr()) == (strides, memory)
+    assert total.shape == (1,)
+    assert total.dtype is torch.float64
+    torch.testing.assert_close(total, residual.double().abs().sum().reshape(1), rtol=1e-6, atol=0)
+
+
+@executors
+@dtypes
+@layouts
+def test_apply(executor: Any, dtype: torch.dtype, layout: str) -> None:
+    hidden, residual = cast(LAYOUTS[layout](), dtype), LAYOUTS[layout]()
+    before = hidden.clone()
+    result = executor.apply(hidden, residual)
+    assert torch.equal(result, (before.float() + residual).to(dtype))
+    assert result.dtype is dtype
+    assert result.is_contiguous()
+    assert torch.equal(hidden, before)
+
+
+@executors
+@dtypes
+@layouts
+def test_apply_in_place(executor: Any, dtype: torch.dtype, layout: str) -> None:
+    hidden, residual = cast(LAYOUTS[layout](), dtype), LAYOUTS[layout]()
+    expected = (hidden.float() + residual).to(dtype)
+    memory = hidden.data_ptr()
+    assert executor.apply_in_place(hidden, residual) is None
+    assert torch.equal(hidden, expected)
+    assert hidden.data_ptr() == memory
+
+
+@executors
+@dtypes
+@layouts
+def test_moments(executor: Any, dtype: torch.dtype, layout: str) -> None:
+    probe, *stored = (cast(LAYOUTS[layout](), dtype) for _ in range(4))
+    sums = executor.moments(probe, *stored)
+    newest, middle, oldest = (state.double() for state in stored)
+    e, d1, d2 = probe.double() - newest, newest - middle, middle - oldest
+    expected = torch.stack(
+        [part.sum() for part in (e.abs(), newest.abs(), e * e, e * d1, e * d2, d1 * d1, d1 * d2, d2 * d2)]
+    )
+    assert sums.shape == (8,)
+    assert sums.dtype is torch.float64
+    torch.testing.assert_close(sums[:2], executor.distance(probe, stored[0]), rtol=1e-6, atol=0)
+    # Products of either sign cancel; the error is relative to their magnitudes.
+    scale = (e * e + d1 * d1 + d2 * d2).sum().item()
+    torch.testing.assert_close(sums, expected, rtol=1e-6, atol=1e-6 * scale)
+
+
+@executors
+@dtypes
+@layouts
+def test_combine_in_place(executor: Any, dtype: torch.dtype, layout: str) -> None:
+    hidden = cast(LAYOUTS[layout](), dtype)
+    residuals = [LAYOUTS[layout]() for _ in range(3)]
+    reused = hidden.clone()
+    executor.apply_in_place(reused, residuals[0])
+    newest_alone = hidden.clone()
+    assert executor.combine_in_place(newest_alone, *residuals, 1.0, 0.0, 0.0) is None
+    assert torch.equal(newest_alone, reused)
+    coefficients = (1.75, -1.0, 0.25)
+    exact = hidden.double() + sum(c * r.double() for c, r in zip(coefficients, residuals, strict=True))
+    memory = hidden.data_ptr()
+    executor.combine_in_place(hidden, *residuals, *coefficients)
+    assert hidden.data_ptr() == memory
+    rounding = {torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-10}[dtype]
+    torch.testing.assert_close(hidden.double(), exact, rtol=rounding, atol=1e-5, check_stride=False)
+
+
+@executors
+def test_only_the_view_is_written(executor: Any) -> None:
+    whole = torch.zeros(4, 6)
+    executor.apply_in_place(whole[1:3, 2:4], torch.ones(2, 2))
+    executor.finish(whole[:, 5:], torch.full((4, 1), 2.0))
+    expected = torch.zeros(4, 6)
+    expected[1:3, 2:4] = 1
+    expected[:, 5] = 2
+    assert torch.equal(whole, expected)
+
+
+@executors
+@pytest.mark.parametrize("layout", ["contiguous", "transposed"])
+def test_float64(executor: Any, layout: str) -> None:
+    """ComfyUI has --fp64-unet. The native kernels round to float32 first."""
+    a, b = (cast(LAYOUTS[layout](), torch.float64) for _ in range(2))
+    torch.testing.assert_close(executor.distance(a, b), distance_in_float64(a, b), rtol=1e-6, atol=0)
+    base = operations.copy_to_float32(a)
+    executor.finish(base, b)
+    assert executor.apply(a, base).dtype is torch.float64
+    torch.testing.assert_close(executor.apply(a, base), b.contiguous(), rtol=0, atol=1e-6)
+    executor.apply_in_place(a, base)
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+@st.composite
+def stored_and_current(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two hidden states whose magnitudes lie between 2**-6 and 2**6, as views of any order and step."""
+    dtype = draw(st.sampled_from(DTYPES))
+    shape = draw(st.lists(st.integers(0, 6), min_size=1, max_size=4))
+    order = draw(st.permutations(range(len(shape))))
+    step = draw(st.integers(1, 3))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+
+    def state() -> torch.Tensor:
+        whole = torch.zeros([*shape[:-1], shape[-1] * step], dtype=dtype)
+        view = whole[..., ::step].permute(order)
+        exponents = torch.empty(view.shape).uniform_(-6, 6, generator=generator)
+        signs = torch.randint(0, 2, view.shape, generator=generator) * 2 - 1
+        return view.copy_(exponents.exp2() * signs)
+
+    return state(), state()
+
+
+@executors
+@settings(deadline=None, max_examples=200)
+@given(states=stored_and_current())
+def test_a_hit_with_unchanged_input_gives_the_computed_state(
+    executor: Any, states: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    """To the bit in 16 bits, as long as no element shrinks to less than 2**-13 of itself; in fp32 to its rounding."""
+    first, end = states
+    largest = torch.cat((first.flatten(), end.flatten(), torch.ones(1))).abs().max().item()
+    residual = operations.copy_to_float32(first)
+    total = executor.finish(residual, end)
+    torch.testing.assert_close(total.item(), (end.double() - first.double()).abs().sum().item(), rtol=1e-6, atol=0)
+    again = executor.apply(first, residual)
+    executor.apply_in_place(first, residual)
+    assert torch.equal(first, again)
+    if end.dtype is torch.float32:
+        torch.testing.assert_close(again, end, rtol=0, atol=1e-6 * largest, check_stride=False)
+    else:
+        assert torch.equal(again, end)
+
+
+@needs_shim
+@settings(deadline=None, max_examples=200)
+@given(states=stored_and_current())
+def test_executors_agree(states: tuple[torch.Tensor, torch.Tensor]) -> None:
+    a, b = states
+    torch.testing.assert_close(LOADED.distance(a, b), EXPRESSIONS.distance(a, b), rtol=1e-6, atol=0)
+    native, expressed = operations.copy_to_float32(a), operations.copy_to_float32(a)
+    torch.testing.assert_close(LOADED.finish(native, b), EXPRESSIONS.finish(expressed, b), rtol=1e-6, atol=0)
+    assert torch.equal(native, expressed)
+    assert torch.equal(LOADED.apply(b, native), EXPRESSIONS.apply(b, native))
+
+
+@executors
+@dtypes
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_nan_and_infinity_reach_the_sums(executor: Any, dtype: torch.dtype, value: float) -> None:
+    plain, bad = torch.ones(3, 40, dtype=dtype), torch.ones(3, 40, dtype=dtype)
+    bad[1, 17] = value
+    expected = torch.tensor(value).abs().item()
+
+    def is_expected(sums: torch.Tensor) -> list[bool]:
+        return [total == expected or (math.isnan(total) and math.isnan(expected)) for total in sums.tolist()]
+
+    assert is_expected(executor.distance(bad, plain)) == [True, False]
+    assert is_expected(executor.distance(plain, bad)) == [True, True]
+    assert executor.distance(bad, bad)[0].isnan()
+    assert is_expected(executor.finish(torch.ones(3, 40), bad)) == [True]
+    assert torch.equal(executor.apply(bad, torch.ones(3, 40)).isfinite(), bad.isfinite())
+
+
+@executors
+@dtypes
+def test_rounding_is_to_nearest_even_and_done_once(executor: Any, dtype: torch.dtype) -> None:
+    step = torch.finfo(dtype).eps
+    hidden = torch.tensor([1.0, 1.0 + step, 1.0, torch.finfo(dtype).max], dtype=dtype)
+    residual = torch.tensor([step / 2, step / 2, step / 2 * (1 + 2**-10), torch.finfo(dtype).max])
+    expected = torch.tensor([1.0, 1.0 + 2 * step, 1.0 + step, float("inf")], dtype=dtype)
+    if dtype is torch.float32:
+        hidden, residual, expected = (tensor[[0, 1, 3]] for tensor in (hidden, residual, expected))
+    assert torch.equal(executor.apply(hidden, residual), expected)
+
+
+# ---- Refusals --------------------------------------------------------------------------------------------------------
+
+
+@executors
+def test_what_does_not_fit_is_refused_with_a_sentence(executor: Any) -> None:
+    row, longer, half, whole = torch.ones(3), torch.ones(4), torch.ones(3).half(), torch.ones(3, dtype=torch.int32)
+    shape = r"both tensors must have the same shape, and these have \(3,?\) and \(4,?\)\.$"
+    for operator in (executor.distance, executor.finish, executor.apply, executor.apply_in_place):
+        with pytest.raises(RuntimeError, match=shape):
+            operator(row, longer)
+        with pytest.raises(RuntimeError, match=r"must be|must have"):
+            operator(whole, whole)
+    with pytest.raises(RuntimeError, match=r"both tensors must have the same dtype, and these .*\.$"):
+        executor.distance(row, half)
+    with pytest.raises(RuntimeError, match=r"the tensor 'base' must be float32, and it .*\.$"):
+        executor.finish(half, row)
+    for operator in (executor.apply, executor.apply_in_place):
+        with pytest.raises(RuntimeError, match=r"the tensor 'residual' must be float32, and it .*\.$"):
+            operator(row, half)
+
+
+@needs_shim
+def test_refusals_do_not_show_where_the_shim_was_built() -> None:
+    with pytest.raises(RuntimeError) as refusal:
+        LOADED.distance(torch.ones(3), torch.ones(4))
+    assert "src/torch/shim.cpp" in str(refusal.value)
+    assert str(REPOSITORY) not in str(refusal.value)
+
+
+# ---- torch's machinery -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["distance", "finish", "apply", "apply_in_place", "moments", "combine_in_place"])
+@dtypes
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "more than a chunk"])
+def test_opcheck(name: str, dtype: torch.dtype, layout: str) -> None:
+    wide, narrow = LAYOUTS[layout](), cast(LAYOUTS[layout](), dtype)
+    arguments = {
+        "distance": (cast(LAYOUTS[layout](), dtype), narrow),
+        "finish": (wide, narrow),
+        "apply": (narrow, wide),
+        "apply_in_place": (narrow, wide),
+        "moments": tuple(cast(LAYOUTS[layout](), dtype) for _ in range(4)),
+        "combine_in_place": (narrow, *(LAYOUTS[layout]() for _ in range(3)), 1.5, -0.75, 0.25),
+    }
+    torch.library.opcheck(getattr(LOADED, name), arguments[name])
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiled_without_a_graph_break(dynamic: bool) -> None:
+    def cached_step(hidden: torch.Tensor, stored: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        base = stored.to(torch.float32, copy=True)
+        total = torch.ops.wavespeed.finish_residual_(base, hidden)
+        result = torch.ops.wavespeed.apply_residual(hidden, base)
+        torch.ops.wavespeed.apply_residual_(hidden, base)
+        return torch.ops.wavespeed.residual_distance(result, stored), total, result
+
+    compiled = torch.compile(cached_step, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    with torch.inference_mode():
+        for rows in (3, 4, 7):
+            hidden, stored = numbers(rows, 8), numbers(rows, 8)
+            expected_hidden = hidden.clone()
+            expected = cached_step(expected_hidden, stored)
+            for actual, wanted in zip(compiled(hidden, stored), expected, strict=True):
+                assert torch.equal(actual, wanted)
+            assert torch.equal(hidden, expected_hidden)
+    torch._dynamo.reset()
+
+
+def test_meta_device() -> None:
+    tensor = torch.empty(2, 3, device="meta")
+    assert LOADED.distance(tensor, tensor).shape == (2,)
+    assert LOADED.finish(tensor, tensor).shape == (1,)
+    assert LOADED.apply(tensor, tensor).shape == (2, 3)
+    with pytest.raises(RuntimeError, match="same shape"):
+        LOADED.apply(tensor, torch.empty(3, device="meta"))
+
+
+@executors
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_without_gradients(executor: Any, mode: Callable[[], Any]) -> None:
+    weight = torch.ones(3, requires_grad=True)
+    with mode():
+        hidden = weight * 2
+        base = operations.copy_to_float32(hidden)
+        executor.finish(base, hidden + 1)
+        executor.apply_in_place(hidden, base)
+        assert executor.apply(hidden, base).tolist() == [4.0, 4.0, 4.0]
+        assert executor.distance(hidden, base).tolist() == [6.0, 3.0]
+
+
+def test_sums_are_float64_only_where_the_device_has_it() -> None:
+    wanted = {"cpu": torch.float64, "cuda": torch.float64, "mps": torch.float32, "xpu": torch.float32}
+    assert {name: operations.sum_dtype(torch.device(name)) for name in wanted} == wanted
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device that torch can use")
+@dtypes
+def test_cuda(dtype: torch.dtype) -> None:
+    a, b, wide = numbers(7, 5).to(dtype).cuda(), numbers(7, 5).to(dtype).cuda(), numbers(7, 5).cuda()
+    sums, total = LOADED.distance(a, b), LOADED.finish(operations.copy_to_float32(a), b)
+    expected = [*distance_in_float64(a, b).tolist(), (b.double() - a.double()).abs().sum().item(), 0.5]
+    assert LOADED.read([sums, total, torch.tensor([0.5], device="cuda")]) == pytest.approx(expected, rel=1e-6)
+    assert torch.equal(LOADED.apply(a, wide), (a.float() + wide).to(dtype))
+    expected_state = (a.float() + wide).to(dtype)
+    LOADED.apply_in_place(a, wide)
+    assert torch.equal(a, expected_state)
+
+
+# ---- Beside the operators --------------------------------------------------------------------------------------------
+
+
+def test_read() -> None:
+    tensors = [torch.tensor([1.0, 2.0], dtype=torch.float64), torch.tensor([3.0]), torch.tensor([0.5]).bfloat16()]
+    assert LOADED.read(tensors) == [1.0, 2.0, 3.0, 0.5]
+    assert LOADED.read([]) == []
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "transposed", "channels last"])
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.float64], ids=str)
+def test_copy_to_float32(dtype: torch.dtype, layout: str) -> None:
+    hidden = cast(LAYOUTS[layout](), dtype)
+    copy = LOADED.copy_to_float32(hidden)
+    assert copy.dtype is torch.float32
+    assert copy.is_contiguous()
+    assert copy.data_ptr() != hidden.data_ptr()
+    assert torch.equal(copy, hidden.float())
+
+
+def test_operations_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        LOADED.executor = "something else"
+    assert issubclass(LOADED.out_of_memory, RuntimeError)
+    assert operations.load(_native.core) is LOADED
+
+
+# ---- Getting into the process ----------------------------------------------------------------------------------------
+
+
+def core_that_raises(problem: Exception) -> SimpleNamespace:
+    def load_torch_shim(_path: str) -> str:
+        raise problem
+
+    return SimpleNamespace(load_torch_shim=load_torch_shim)
+
+
+@pytest.mark.skipif(not (IS_TORCH_NEW and operations.SHIM_FILE.is_file()), reason="no shim was built for this torch")
+@pytest.mark.skipif(_native.core is None, reason=_native.reason)
+def test_a_shim_that_was_built_is_used() -> None:
+    """Else all tests of the native operators would be skipped, and nobody would learn that it broke."""
+    assert HAS_SHIM, LOADED.executor
+
+
+def test_an_older_torch_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shim = tmp_path / "_torch_shim.so"
+    shim.touch()
+    monkeypatch.setattr(operations, "SHIM_FILE", shim)
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.9.1+cpu"))
+    assert operations._load_shim(core_that_raises(OSError("not asked"))) == "torch 2.9.1+cpu is older than 2.10"
+
+
+@pytest.mark.skipif(not IS_TORCH_NEW, reason="this torch is too old for any shim")
+@pytest.mark.parametrize(
+    ("core", "reason"),
+    [
+        (None, "the native module is missing"),
+        (
+            core_that_raises(OSError("undefined symbol: torch_library_impl")),
+            "_torch_shim.so does not load: undefined symbol: torch_library_impl",
+        ),
+        (
+            core_that_raises(RuntimeError("The torch operators need torch 2.10 or newer.")),
+            "_torch_shim.so does not load: The torch operators need torch 2.10 or newer",
+        ),
+        (
+            SimpleNamespace(load_torch_shim=lambda _path: "taken"),
+            "something else in this process has operators named wavespeed",
+        ),
+    ],
+)
+def test_reasons(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, core: Any, reason: str) -> None:
+    shim = tmp_path / "_torch_shim.so"
+    shim.touch()
+    monkeypatch.setattr(operations, "SHIM_FILE", shim)
+    assert operations._load_shim(core) == reason
+
+
+LOAD_COPIES = """
+    import importlib.util, sys
+    from pathlib import Path
+    import torch
+
+    def load_pack(folder):
+        # As ComfyUI does it: the module's name is the path.
+        name = str(Path(folder) / "wavespeed").replace(".", "_x_")
+        init = Path(folder) / "wavespeed/__init__.py"
+        spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(init.parent)])
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+        native = importlib.import_module(name + "._native")
+        operations = importlib.import_module(name + ".operations")
+        return operations, operations.load(native.core)
+
+    def use(pack):
+        operations, loaded = pack
+        print(loaded.executor)
+        a, b = torch.randn(4, 6).bfloat16(), torch.randn(4, 6).bfloat16()
+        base = loaded.copy_to_float32(a)
+        total = loaded.read([loaded.finish(base, b)])[0]
+        assert torch.equal(loaded.apply(a, base), b)
+        assert abs(total / (b.double() - a.double()).abs().sum() - 1) < 1e-6
+        difference, reference = loaded.read([loaded.distance(a, b)])
+        assert abs(difference / total - 1) < 1e-6
+        assert abs(reference / b.double().abs().sum() - 1) < 1e-6
+        loaded.apply_in_place(a, base)
+        assert torch.equal(a, b)
+        return loaded
+
+    def check(loaded):
+        a, b, wide = torch.randn(4, 6).half(), torch.randn(6, 4).half().t(), torch.randn(4, 6)
+        torch.library.opcheck(loaded.distance, (a, b))
+        torch.library.opcheck(loaded.finish, (wide, b))
+        torch.library.opcheck(loaded.apply, (b, wide))
+        torch.library.opcheck(loaded.apply_in_place, (b, wide))
+"""
+
+
+def run_in_own_process(script: str, *folders: Path) -> list[str]:
+    """Its printed lines; a process of its own, because operators are never taken out of one."""
+    text = textwrap.dedent(LOAD_COPIES) + textwrap.dedent(script)
+    command = [sys.executable, "-c", text, *map(str, folders)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert not finished.stderr.strip(), "the console shall stay clean"
+    return finished.stdout.splitlines()
+
+
+@pytest.fixture
+def copy_of_pack(tmp_path: Path) -> Callable[..., Path]:
+    def copy(name: str, *, shim: str = "whole") -> Path:
+        folder = tmp_path / name
+        shutil.copytree(PACKAGE, folder / "wavespeed", ignore=shutil.ignore_patterns("__pycache__"))
+        file = folder / "wavespeed/_torch_shim.so"
+        if shim == "missing":
+            file.unlink(missing_ok=True)
+        elif shim == "broken":
+            file.write_bytes(b"\x7fELF and nothing more")
+        return folder
+
+    return copy
+
+
+TWO_COPIES = "first, second = use(load_pack(sys.argv[1])), use(load_pack(sys.argv[2])); check(first); check(second)"
+
+
+@needs_shim
+def test_two_native_copies(copy_of_pack: Callable[..., Path]) -> None:
+    first, second = run_in_own_process(TWO_COPIES, copy_of_pack("one"), copy_of_pack("other one"))
+    kernels = _native.core.status()["cpu_kernels"]
+    assert first == f"native CPU kernels ({kernels}), and torch expressions on other devices"
+    assert second == "native CPU kernels of another copy of this pack, and torch expressions on other devices"
+
+
+def test_a_copy_without_shim_comes_first(copy_of_pack: Callable[..., Path]) -> None:
+    """Also the test of the operators as Python defines them: the process has no native kernel."""
+    first, second = run_in_own_process(TWO_COPIES, copy_of_pack("one", shim="missing"), copy_of_pack("other one"))
+    if _native.core is not None:
+        assert first == (
+            "torch expressions, because _torch_shim.so has not been built (it needs torch 2.10 and a C++ compiler)"
+        )
+    assert second == "torch expressions, because another copy of this pack has registered them"
+
+
+@pytest.mark.skipif(not IS_TORCH_NEW, reason="this torch is too old for any shim")
+@pytest.mark.skipif(_native.core is None, reason=_native.reason)
+def test_a_broken_shim_is_a_sentence(copy_of_pack: Callable[..., Path]) -> None:
+    folder = copy_of_pack("one", shim="broken")
+    (executor,) = run_in_own_process("check(use(load_pack(sys.argv[1])))", folder)
+    assert executor.startswith("torch expressions, because _torch_shim.so does not load: ")
+
+
+def test_operators_of_a_stranger_are_left_alone(copy_of_pack: Callable[..., Path]) -> None:
+    script = """
+        for name in ("residual_distance", "finish_residual_", "apply_residual", "apply_residual_"):
+            torch.library.define(f"wavespeed::{name}", "(Tensor x) -> Tensor")
+        use(load_pack(sys.argv[1]))
+    """
+    (executor,) = run_in_own_process(script, copy_of_pack("one"))
+    assert executor == (
+        "torch expressions, because torch does not take the operators of this pack: "
+        "another wavespeed::residual_distance is registered: wavespeed::residual_distance(Tensor x) -> Tensor"
+    )
+
+
+# ---- The shim's binary -----------------------------------------------------------------------------------------------
+
+
+class CoreApi(ctypes.Structure):
+    """ws_core_api of include/wavespeed/core_api.h"""
+
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("version", ctypes.c_uint32),
+        ("functions", ctypes.c_void_p * 3),
+    )
+
+
+REGISTERED, FAILED = 0, 2
+
+
+@needs_shim
+@pytest.mark.parametrize(
+    "api", [None, CoreApi(0, 1), CoreApi(ctypes.sizeof(CoreApi), 0), CoreApi(ctypes.sizeof(CoreApi) - 8, 1)]
+)
+def test_the_shim_refuses_another_core(tmp_path: Path, api: CoreApi | None) -> None:
+    # A copy of the file is another library, which has nothing registered yet.
+    copy = shutil.copy(operations.SHIM_FILE, tmp_path)
+    register = ctypes.CDLL(str(copy)).ws_torch_register
+    error = ctypes.create_string_buffer(100)
+    table = ctypes.byref(api) if api is not None else None
+    assert register(table, error, ctypes.c_size_t(len(error))) == FAILED
+    assert error.value.startswith(b"The torch operators (_torch_shim) and the extension (_core) do not belong together")
+    assert len(error.value) < len(error)
+
+
+@needs_shim
+def test_registering_again_does_nothing() -> None:
+    assert _native.core.load_torch_shim(str(operations.SHIM_FILE)) == "registered"
+
+
+@needs_shim
+def test_symbols() -> None:
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("nm is not installed")
+    listing = subprocess.run(
+        [nm, "-D", "--undefined-only", str(operations.SHIM_FILE)], capture_output=True, text=True, check=True
+    ).stdout
+    lines = Path(__file__).with_name("shim_symbols.txt").read_text(encoding="utf-8").splitlines()
+    allowed = {line for line in lines if not line.startswith("#")}
+    needed = {line.split()[-1] for line in listing.splitlines() if " w " not in line}
+    # The C and C++ runtimes give their symbols versions, libtorch does not.
+    from_torch = {symbol for symbol in needed if not re.search("@(GLIBC|GLIBCXX|CXXABI|GCC)_", symbol)}
+    assert from_torch <= allowed
