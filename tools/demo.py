@@ -9,6 +9,7 @@ and every single picture.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 import os
@@ -25,14 +26,17 @@ import demo_runs
 import demo_timing
 from comfyui_runner import open_comfyui
 from comfyui_tree import BUILD, ROOT, NoComfyUIError, find_comfyui
-from demo_runs import Plan, Variant
+from demo_picture import decibels
+from demo_runs import Cache, Plan, Variant
 from progress import say
 
 if TYPE_CHECKING:
     from comfyui_tree import ComfyUITree
+    from demo_timing import Timings
 
 SUBJECTS = ("apple", "burger", "tree", "smile", "mushroom", "pumpkin")
-THRESHOLDS = (0.05, 0.08)
+CACHES = (Cache("classic", 0.12), Cache("forecast", 0.1))
+"""The default of the node, and a setting of the other strategy that computes about as many steps."""
 README_SUBJECTS = 4
 README_BYTES = 300_000
 # The model is so small that a second thread makes it slower.
@@ -55,50 +59,50 @@ class Progress:
             self.step(f"   {text}")
 
 
-def table(variants: list[Variant]) -> list[str]:
+def table(variants: list[Variant], timings: Timings) -> list[str]:
+    sampling = [timings.full]
+    for pair in timings.pairs:
+        sampling += [pair.cached, pair.fewer]
     lines = [
-        f"{'':26}{'evaluations':>20}{'seconds per':>14}{'against every step computed':>32}",
-        f"{'':26}{'computed   reused':>20}{'picture':>14}{'mean PSNR':>19}{'worst':>13}",
+        f"{'':24}{'steps':>19}{'seconds per picture':>22}{'likeness to the first row':>29}",
+        f"{'':24}{'computed   reused':>19}{'all':>12}{'sampling':>10}{'mean PSNR':>17}{'worst':>12}",
     ]
-    for variant in variants:
-        quality = f"{'-':>19}{'-':>13}"
+    for variant, seconds in zip(variants, sampling, strict=True):
+        quality = f"{'-':>17}{'-':>12}"
         if variant.psnr:
             values = list(variant.psnr.values())
-            quality = f"{demo_picture.decibels(_mean(values)):>19}{demo_picture.decibels(min(values)):>13}"
-        counts = f"{variant.mean_computed():10.1f}{variant.mean_reused():10.1f}"
-        lines.append(f"{variant.title:26}{counts}{variant.median_seconds():14.2f}{quality}")
+            quality = f"{decibels(statistics.fmean(values)):>17}{decibels(min(values)):>12}"
+        counts = f"{variant.mean_computed():10.1f}{variant.mean_reused():9.1f}"
+        times = f"{variant.median_seconds():12.2f}{statistics.median(seconds):10.2f}"
+        lines.append(f"{variant.title:24}{counts}{times}{quality}")
     return lines
-
-
-def _mean(values: list[float]) -> float:
-    return statistics.fmean(values)
 
 
 def verdicts(variants: list[Variant]) -> list[str]:
     """Cache against "run fewer steps", which every user can have without this pack."""
     sentences = []
     for cached, fewer in zip(variants[1::2], variants[2::2], strict=True):
-        gap = _mean(list(cached.psnr.values())) - _mean(list(fewer.psnr.values()))
-        how = "is closer to the full picture than" if gap > 0 else "loses to"
+        gap = statistics.fmean(cached.psnr.values()) - statistics.fmean(fewer.psnr.values())
+        how = "beats" if gap > 0 else "loses to"
         sentences.append(
-            f"At threshold {cached.threshold:g} the cache {how} running fewer steps at the same number of computed "
-            f"steps: {gap:+.1f} dB."
+            f"{cached.title}: the cache {how} running fewer steps at the same number of computed "
+            f"steps, by {abs(gap):.1f} dB."
         )
     return sentences
 
 
-def time_sentences(timings: list[demo_timing.Timing]) -> list[str]:
+def time_sentences(timings: Timings) -> list[str]:
     sentences = []
-    for timing in timings:
-        saved, skipped = (demo_timing.summary(values) for values in (timing.saved, timing.could_save))
-        line = (
-            f"threshold {timing.threshold:g}: {skipped['median']:.0%} of the block work skipped, "
-            f"{saved['median']:.0%} of the sampling time saved"
+    for pair in timings.pairs:
+        saved, skipped = (
+            demo_timing.middle(values)["median"] for values in (timings.saved(pair), timings.skipped(pair))
         )
-        if of_possible := timing.of_possible():
-            share = demo_timing.summary(of_possible)
-            line += f" = {share['median']:.0%} of it ({share['lowest']:.0%} to {share['highest']:.0%})"
-        sentences.append(f"{line}; {len(timing.saved)} interleaved pairs")
+        part = demo_timing.middle(timings.saved_of_skipped(pair))
+        sentences.append(
+            f"{pair.cache}: {skipped:.0%} of the work was left out, {saved:.0%} of the sampling time "
+            f"was saved: {part['median']:.0%} of it (middle half of {len(timings.full)} repetitions: "
+            f"{part['quarter']:.0%} to {part['three_quarters']:.0%})."
+        )
     return sentences
 
 
@@ -129,7 +133,8 @@ def machine(tree: ComfyUITree) -> dict[str, Any]:
 def as_numbers(variant: Variant) -> dict[str, Any]:
     return {
         "title": variant.title,
-        "threshold": variant.threshold,
+        "strategy": variant.cache and variant.cache.strategy,
+        "threshold": variant.cache and variant.cache.threshold,
         "median_seconds": variant.median_seconds(),
         "pictures": {
             subject: {
@@ -146,8 +151,8 @@ def as_numbers(variant: Variant) -> dict[str, Any]:
 
 
 def write_sheets(variants: list[Variant], plan: Plan, output: Path, readme: Path | None, described: str) -> None:
-    title = "Fewer computed steps, nearly the same picture"
-    footer = f"dB: likeness to the leftmost picture (PSNR). {described}"
+    title = "The same pictures with every step computed, with First Block Cache, and with fewer steps"
+    footer = f"dB: likeness to the leftmost picture (PSNR, higher is closer). {described}."
     demo_picture.sheet(variants, plan.subjects, title, footer).save(output / "comparison.png", optimize=True)
     if readme is not None:
         compact = demo_picture.sheet(variants, plan.subjects[:README_SUBJECTS], title, footer)
@@ -161,29 +166,29 @@ def run(plan: Plan, output: Path, repetitions: int, readme: Path | None) -> None
     environment = {**os.environ, **ENVIRONMENT}
     with open_comfyui(tree, [ROOT], environment=ENVIRONMENT) as runner:
         progress.step("ComfyUI is up. A first picture to warm up...")
-        warm = demo_runs.prompt(plan, plan.subjects[0], plan.seed - 1, steps=4, threshold=0.05, decode=True)
+        warm = demo_runs.prompt(plan, plan.subjects[0], plan.seed - 1, steps=4, cache=plan.caches[0], decode=True)
         demo_runs.queue(runner, warm)
         progress.step(f"Drawing {len(plan.subjects)} subjects, {plan.steps} steps, cfg {plan.cfg:g}...")
         variants = demo_runs.draw_all(runner, plan, output / "pictures", progress.detail)
         progress.step("Measuring which share of a step the cache can leave out...")
         share = demo_timing.block_share(plan, environment)
         progress.step(f"{share['share']:.0%} of a step is in blocks behind the first. Timing sampling alone...")
-        timings, full_seconds = demo_timing.measure(runner, plan, share["share"], repetitions, progress.detail)
+        timings = demo_timing.measure(runner, plan, share["share"], repetitions, progress.detail)
     facts = machine(tree)
     described = f"Demo model, {plan.size}x{plan.size}, {plan.steps} Euler steps, cfg {plan.cfg:g}"
     write_sheets(variants, plan, output, readme, described)
     results = {
         "machine": facts,
-        "plan": vars(plan),
+        "plan": dataclasses.asdict(plan),
         "variants": [as_numbers(variant) for variant in variants],
         "share_of_step_in_skippable_blocks": share,
-        "full_sampling_seconds_behind_first_step": demo_timing.summary(full_seconds),
-        "timing": [timing.as_numbers() for timing in timings],
+        "timing": timings.as_numbers(),
     }
     (output / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     say("")
-    say(f"{described}; {len(plan.subjects)} subjects; {facts['processor']}, 1 thread")
-    for line in (*table(variants), "", *verdicts(variants), "", *time_sentences(timings), ""):
+    say(f"{described}, {len(plan.subjects)} subjects. {facts['processor']}, 1 thread.")
+    say("")
+    for line in (*table(variants, timings), "", *verdicts(variants), "", *time_sentences(timings), ""):
         say(line)
     say(f"Run in ComfyUI {tree.version}, {facts['comfyui_kind']}.")
     say(f"Pictures side by side: {output / 'comparison.png'}")
@@ -194,17 +199,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=BUILD / "demo")
     parser.add_argument("--subjects", nargs="+", default=SUBJECTS, metavar="NAME")
-    parser.add_argument("--thresholds", nargs="+", type=float, default=THRESHOLDS, metavar="T")
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--cfg", type=float, default=3.0)
     parser.add_argument("--size", type=int, default=128, help="edge of a picture in pixels")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--repetitions", type=int, default=9, help="pairs of timed sampling runs")
+    parser.add_argument("--repetitions", type=int, default=12, help="rounds of timed sampling runs")
     parser.add_argument("--readme-picture", type=Path, help="also write a compact sheet here")
     chosen = parser.parse_args()
     plan = Plan(
         subjects=tuple(chosen.subjects),
-        thresholds=tuple(chosen.thresholds),
+        caches=CACHES,
         steps=chosen.steps,
         cfg=chosen.cfg,
         size=chosen.size,

@@ -16,7 +16,7 @@ TILE = 160
 GAP = 12
 CAPTION = 38
 MARGIN = 20
-HEADER = 64
+HEADER = 50
 TITLE = 44
 
 PAPER, INK, FAINT, CACHE = "#ffffff", "#1b1f24", "#6a737d", "#0b6e4f"
@@ -36,12 +36,12 @@ def sheet(variants: list[Variant], subjects: tuple[str, ...], title: str, footer
     height = 2 * MARGIN + TITLE + HEADER + len(subjects) * (TILE + CAPTION + GAP) + 18
     image = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(image)
-    pen.text((MARGIN, MARGIN), title, INK, _font(20))
+    pen.text((MARGIN, MARGIN), title, INK, _font(19))
     for column, variant in enumerate(variants):
         left = MARGIN + column * (TILE + GAP)
-        colour = INK if variant.threshold is None else CACHE
+        colour = INK if variant.cache is None else CACHE
         for line, text in enumerate(_heading(variant)):
-            pen.text((left, MARGIN + TITLE + 20 * line), text, colour if line < 2 else FAINT, _font(15))
+            pen.text((left, MARGIN + TITLE + 20 * line), text, colour, _font(15))
         for row, subject in enumerate(subjects):
             top = MARGIN + TITLE + HEADER + row * (TILE + CAPTION + GAP)
             with Image.open(variant.pictures[subject].file) as picture:
@@ -54,16 +54,16 @@ def sheet(variants: list[Variant], subjects: tuple[str, ...], title: str, footer
 
 
 def _heading(variant: Variant) -> tuple[str, ...]:
-    if variant.threshold is not None:
-        return "First Block Cache", f"threshold {variant.threshold:g}"
+    if variant.cache is not None:
+        return "First Block Cache,", f"{variant.cache}"
     if variant.psnr:
-        return "without cache,", "as few steps as it"
-    return "without cache,", "every step"
+        return "no cache, run with", "only as many steps"
+    return "every step computed,", "no cache"
 
 
 def _caption(variant: Variant, subject: str) -> tuple[str, str]:
     picture = variant.pictures[subject]
-    if variant.threshold is not None:
+    if variant.cache is not None:
         return f"{picture.computed} computed, {picture.reused} reused", decibels(variant.psnr[subject])
     if variant.psnr:
         return f"{picture.computed} steps", decibels(variant.psnr[subject])

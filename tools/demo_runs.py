@@ -19,11 +19,22 @@ COUNTS = re.compile(r"(\d+) evaluations: (\d+) computed, (\d+) reused")
 
 
 @dataclass(frozen=True)
+class Cache:
+    """What is set on the cache node."""
+
+    strategy: str
+    threshold: float
+
+    def __str__(self) -> str:
+        return f"{self.strategy} {self.threshold:g}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """What all pictures of one demo have in common."""
 
     subjects: tuple[str, ...]
-    thresholds: tuple[float, ...]
+    caches: tuple[Cache, ...]
     steps: int
     cfg: float
     size: int
@@ -41,10 +52,10 @@ class Picture:
 
 @dataclass
 class Variant:
-    """One way of drawing every subject. threshold: of the cache, None without it."""
+    """One way of drawing every subject. cache: None without it."""
 
     title: str
-    threshold: float | None
+    cache: Cache | None
     pictures: dict[str, Picture] = field(default_factory=dict)
     psnr: dict[str, float] = field(default_factory=dict)
     """Against the picture with every step computed."""
@@ -59,7 +70,7 @@ class Variant:
         return statistics.fmean(picture.reused for picture in self.pictures.values())
 
 
-def prompt(plan: Plan, subject: str, seed: int, *, steps: int, threshold: float | None, decode: bool) -> Prompt:
+def prompt(plan: Plan, subject: str, seed: int, *, steps: int, cache: Cache | None, decode: bool) -> Prompt:
     """From the model loader to a saved picture, or to a saved latent where only sampling is of interest."""
     nodes: dict[str, tuple[str, dict[str, Any]]] = {
         "model": ("UNETLoader", {"unet_name": "wavespeed_demo_flux.safetensors", "weight_dtype": "default"}),
@@ -69,7 +80,7 @@ def prompt(plan: Plan, subject: str, seed: int, *, steps: int, threshold: float 
         SAMPLER: (
             "KSampler",
             {
-                "model": ["model" if threshold is None else CACHE, 0],
+                "model": ["model" if cache is None else CACHE, 0],
                 "positive": ["positive", 0],
                 "negative": ["negative", 0],
                 "latent_image": ["latent", 0],
@@ -82,9 +93,9 @@ def prompt(plan: Plan, subject: str, seed: int, *, steps: int, threshold: float 
             },
         ),
     }
-    if threshold is not None:
-        inputs = {"object_to_patch": "diffusion_model", "residual_diff_threshold": threshold}
-        nodes[CACHE] = ("ApplyFBCacheOnModel", {"model": ["model", 0], **inputs})
+    if cache is not None:
+        inputs = {"residual_diff_threshold": cache.threshold, "strategy": cache.strategy}
+        nodes[CACHE] = ("ApplyFBCacheOnModel", {"model": ["model", 0], "object_to_patch": "diffusion_model", **inputs})
     if decode:
         nodes["vae"] = ("VAELoader", {"vae_name": "wavespeed_demo_vae.safetensors"})
         nodes["decode"] = ("VAEDecode", {"samples": [SAMPLER, 0], "vae": ["vae", 0]})
@@ -103,9 +114,9 @@ def queue(runner: Runner, wanted: Prompt) -> Result:
     return result
 
 
-def counts(result: Result, steps: int, threshold: float | None) -> tuple[int, int, str]:
+def counts(result: Result, steps: int, cache: Cache | None) -> tuple[int, int, str]:
     """(computed, reused, the node's own text)."""
-    if threshold is None:
+    if cache is None:
         return steps, 0, ""
     texts = result.texts_of(CACHE)
     found = COUNTS.search(texts[-1]) if texts else None
@@ -114,35 +125,35 @@ def counts(result: Result, steps: int, threshold: float | None) -> tuple[int, in
     return int(found.group(2)), int(found.group(3)), texts[-1]
 
 
-def draw(runner: Runner, plan: Plan, subject: str, *, steps: int, threshold: float | None, target: Path) -> Picture:
+def draw(runner: Runner, plan: Plan, subject: str, *, steps: int, cache: Cache | None, target: Path) -> Picture:
     seed = plan.seed + plan.subjects.index(subject)
-    result = queue(runner, prompt(plan, subject, seed, steps=steps, threshold=threshold, decode=True))
-    computed, reused, text = counts(result, steps, threshold)
+    result = queue(runner, prompt(plan, subject, seed, steps=steps, cache=cache, decode=True))
+    computed, reused, text = counts(result, steps, cache)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(runner.images(result)[0].read_bytes())
     return Picture(target, result.seconds, computed, reused, text)
 
 
 def draw_all(runner: Runner, plan: Plan, folder: Path, said: Any) -> list[Variant]:
-    """Every subject in full, then for each threshold: with the cache, and with as few steps as the cache computed."""
+    """Every subject in full, then for each setting of the cache: with it, and with as few steps as it computed."""
     full = Variant("every step computed", None)
     variants = [full]
     for subject in plan.subjects:
         target = folder / f"{subject}-full.png"
-        full.pictures[subject] = draw(runner, plan, subject, steps=plan.steps, threshold=None, target=target)
+        full.pictures[subject] = draw(runner, plan, subject, steps=plan.steps, cache=None, target=target)
         said(f"{subject}, every step computed")
-    for threshold in plan.thresholds:
-        cached = Variant(f"cache, threshold {threshold:g}", threshold)
-        fewer = Variant("fewer steps, same cost", None)
+    for cache in plan.caches:
+        cached = Variant(f"{cache}", cache)
+        fewer = Variant("only as many steps", None)
         for subject in plan.subjects:
-            name = folder / f"{subject}-cache-{threshold:g}.png"
-            drawn = draw(runner, plan, subject, steps=plan.steps, threshold=threshold, target=name)
+            name = folder / f"{subject}-{cache.strategy}-{cache.threshold:g}.png"
+            drawn = draw(runner, plan, subject, steps=plan.steps, cache=cache, target=name)
             cached.pictures[subject] = drawn
             name = folder / f"{subject}-{drawn.computed}-steps.png"
-            shorter = draw(runner, plan, subject, steps=drawn.computed, threshold=None, target=name)
+            shorter = draw(runner, plan, subject, steps=drawn.computed, cache=None, target=name)
             fewer.pictures[subject] = shorter
             for variant in (cached, fewer):
                 variant.psnr[subject] = psnr(variant.pictures[subject].file, full.pictures[subject].file)
-            said(f"{subject}, threshold {threshold:g}: {drawn.computed} computed, {drawn.reused} reused")
+            said(f"{subject}, {cache}: {drawn.computed} computed, {drawn.reused} reused")
         variants += [cached, fewer]
     return variants
