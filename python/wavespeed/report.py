@@ -25,12 +25,14 @@ def bytes_text(count: int) -> str:
     return f"{count / (1 << 10):.0f} KiB"
 
 
-def why_nothing_was_reused(statistics: dict[str, Any], threshold: float) -> str:
+def why_nothing_was_reused(statistics: dict[str, Any], threshold: float, strategy: str) -> str:
     """The main reason in a few words; empty when a run was too short to reuse anything."""
     reasons = statistics["reasons"]
     if reasons["not_finite"]:
         return "the model gave NaN or infinite values"
     if reasons["changed"] and reasons["changed"] >= max(reasons["sigma"], reasons["hits"]):
+        if strategy == "forecast":  # its threshold is for weighted changes that add up, not for a single one
+            return f"too much changed from step to step for the threshold {small_number(threshold)}"
         smallest = small_number(statistics["change_min"])
         return f"the smallest change was {smallest}, the threshold is {small_number(threshold)}"
     if reasons["sigma"]:
@@ -38,7 +40,7 @@ def why_nothing_was_reused(statistics: dict[str, Any], threshold: float) -> str:
     return ""
 
 
-def run_line(family: str, statistics: dict[str, Any], threshold: float) -> str:
+def run_line(family: str, statistics: dict[str, Any], threshold: float, strategy: str) -> str:
     """For example: Flux · 28 evaluations: 16 computed, 12 reused (43 %) · mean change .09 · cache 3.1 MiB"""
     evaluations, reused = statistics["evaluations"], statistics["reused"]
     if statistics["disabled"]:
@@ -50,7 +52,7 @@ def run_line(family: str, statistics: dict[str, Any], threshold: float) -> str:
     if statistics["compared"]:
         parts.append(f"mean change {small_number(statistics['change_sum'] / statistics['compared'])}")
     parts.append(f"cache {bytes_text(statistics['bytes'])}")
-    reason = "" if reused else why_nothing_was_reused(statistics, threshold)
+    reason = "" if reused else why_nothing_was_reused(statistics, threshold, strategy)
     return " · ".join(parts) + (f" · nothing reused: {reason}" if reason else "")
 
 

@@ -135,7 +135,7 @@ class Run:
 
     def text(self) -> str:
         lines = [
-            report.run_line(family, session.statistics(), self.settings.threshold)
+            report.run_line(family, session.statistics(), self.settings.threshold, self.settings.strategy)
             for family, session in self.sessions.values()
         ]
         lines += [f"Passed through: {reason}." for reason in self.unsupported.values()]

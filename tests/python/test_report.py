@@ -33,7 +33,7 @@ def statistics(**changed: Any) -> dict[str, Any]:
 
 def test_a_run_with_reuse() -> None:
     expected = "Flux · 28 evaluations: 16 computed, 12 reused (43 %) · mean change .09 · cache 3.1 MiB"
-    assert report.run_line("Flux", statistics(), 0.12) == expected
+    assert report.run_line("Flux", statistics(), 0.12, "classic") == expected
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,12 @@ def test_a_run_with_reuse() -> None:
     ],
 )
 def test_a_run_without_reuse_says_why(changed: dict[str, Any], sentence: str) -> None:
-    assert report.run_line("Flux", statistics(**changed), 0.01) == sentence
+    assert report.run_line("Flux", statistics(**changed), 0.01, "classic") == sentence
+
+
+def test_a_forecast_without_reuse_does_not_compare_its_threshold_with_a_single_change() -> None:
+    line = report.run_line("Flux", statistics(computed=28, reused=0, reasons={"changed": 27}), 0.01, "forecast")
+    assert line.endswith(" · nothing reused: too much changed from step to step for the threshold .01")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +104,7 @@ def test_bytes_are_readable(count: int, text: str) -> None:
 
 def test_no_line_looks_like_a_failure_to_comfyui() -> None:
     """ComfyUI's start-up check searches the log for these words."""
-    lines = [report.run_line("Flux", statistics(reused=reused), 0.1) for reused in (0, 12)]
+    lines = [report.run_line("Flux", statistics(reused=reused), 0.1, "classic") for reused in (0, 12)]
     assert not [line for line in lines if "Error" in line or "Exception" in line]
 
 
