@@ -1,0 +1,95 @@
+"""Sessions that forecast: what the extension keeps, and that the extrapolated state is the better one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from block_model import COMPUTED, REUSED, Model, evaluate, open_session, picture, real_operations
+
+from wavespeed import _native
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(_native.core is None, reason=_native.reason)
+
+SIGMAS = (1.0, 0.9, 0.8, 0.7, 0.6)
+GENEROUS = 1e9
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        yield Model().eval()
+
+
+def drifting(step: int, batch: int = 1) -> torch.Tensor:
+    """Pictures that move on a straight line, as a sampler's do between neighbouring steps."""
+    return picture(1, batch) + 0.05 * step * picture(2, batch)
+
+
+def forecast_session(model: Model, **settings: Any) -> Any:
+    return open_session(model, strategy="forecast", schedule=(*SIGMAS, 0.0), threshold=GENEROUS, **settings)
+
+
+def run(session: Any, model: Model, steps: int, conds: tuple[int, ...] = (0,)) -> list[torch.Tensor]:
+    model.calls()
+    return [
+        evaluate(session, model, drifting(step, len(conds)), conds=conds, sigma=torch.tensor([SIGMAS[step]]))
+        for step in range(steps)
+    ]
+
+
+@pytest.mark.parametrize("metric", ["output", "residual"])
+@pytest.mark.parametrize("conds", [(0,), (0, 1)])
+def test_a_hit_comes_after_two_computed_calls_and_beats_plain_reuse(
+    model: Model,
+    metric: str,
+    conds: tuple[int, ...],
+) -> None:
+    truth = model(drifting(2, len(conds)))
+    forecast = run(forecast_session(model, metric=metric), model, 3, conds)[2]
+    assert [block.calls for block in model.blocks()] == [3, 2, 2, 2, 2]
+    classic = open_session(model, metric=metric, threshold=GENEROUS, max_consecutive_hits=1)
+    stale = run(classic, model, 1, conds) and evaluate(classic, model, drifting(2, len(conds)), conds=conds)
+    assert (forecast - truth).norm() < 0.5 * (stale - truth).norm()
+
+
+def test_the_input_standing_still_gives_the_computed_output(model: Model) -> None:
+    session = forecast_session(model)
+    outputs = [evaluate(session, model, picture()) for _ in range(3)]
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.allclose(outputs[2], outputs[1], rtol=0, atol=1e-6)
+
+
+def test_three_points_are_kept_and_all_of_them_go(model: Model) -> None:
+    session = open_session(model, strategy="forecast", schedule=(*SIGMAS, 0.0), threshold=1e-12)
+    sizes = []
+    for step in range(4):
+        evaluate(session, model, drifting(step), sigma=torch.tensor([SIGMAS[step]]))
+        sizes.append(session.statistics()["bytes"])
+    assert sizes == [sizes[0], 2 * sizes[0], 3 * sizes[0], 3 * sizes[0]]
+    session.close()
+    assert session.statistics()["bytes"] == 0
+
+
+def test_another_shape_begins_a_new_history(model: Model) -> None:
+    session = forecast_session(model)
+    run(session, model, 2)
+    model.calls()
+    for expected in (COMPUTED, COMPUTED, REUSED):
+        evaluate(session, model, picture()[:, :4])
+        assert model.calls() == expected
+
+
+def test_running_out_of_memory_for_the_history_ends_the_cache_and_not_the_run(model: Model) -> None:
+    def full(*_arguments: Any) -> None:
+        raise torch.OutOfMemoryError("no memory left")
+
+    session = forecast_session(model, operations=real_operations(combine_in_place=full))
+    outputs = run(session, model, 3)
+    assert torch.equal(outputs[2], model(drifting(2)))
+    assert "not enough memory" in session.statistics()["disabled"]
