@@ -25,6 +25,7 @@ import demo_picture
 import demo_runs
 import demo_timing
 from comfyui_runner import open_comfyui
+from comfyui_server import ENVIRONMENT
 from comfyui_tree import BUILD, ROOT, NoComfyUIError, find_comfyui
 from demo_picture import decibels
 from demo_runs import Cache, Plan, Variant
@@ -39,8 +40,6 @@ CACHES = (Cache("classic", 0.12), Cache("forecast", 0.1))
 """The default of the node, and a setting of the other strategy that computes about as many steps."""
 README_SUBJECTS = 4
 README_BYTES = 300_000
-# The model is so small that a second thread makes it slower.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 
 
 class Progress:
@@ -164,7 +163,7 @@ def run(plan: Plan, output: Path, repetitions: int, readme: Path | None) -> None
     tree = find_comfyui()
     progress.step(str(tree))
     environment = {**os.environ, **ENVIRONMENT}
-    with open_comfyui(tree, [ROOT], environment=ENVIRONMENT) as runner:
+    with open_comfyui(tree, [ROOT]) as runner:
         progress.step("ComfyUI is up. A first picture to warm up...")
         warm = demo_runs.prompt(plan, plan.subjects[0], plan.seed - 1, steps=4, cache=plan.caches[0], decode=True)
         demo_runs.queue(runner, warm)
