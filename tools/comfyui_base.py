@@ -1,16 +1,31 @@
-"""A scratch base directory for ComfyUI: where it looks for packs and models and puts what it makes."""
+"""What a server and an executor have in common: a scratch base directory, an environment, a beginning and an end."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from comfyui_result import RejectedPromptError
 
-    from comfyui_result import Result
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from comfyui_result import Prompt, Result
+    from comfyui_tree import ComfyUITree
+
+START_SECONDS = 300
+# Core's choice on a CPU is the sub-quadratic attention, which no GPU user has and which breaks compiled graphs.
+ARGUMENTS = ("--cpu", "--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--use-pytorch-cross-attention")
+# Nothing asks a model hub for files, and Python's prints arrive in the log when they happen. One thread: the models of
+# the demo and the tests are so small that a second one makes them slower, and on a busy machine it waits in a loop.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 
 # What a copied pack does not need: build trees are gigabytes, and a .git would make it a repository.
 NOT_COPIED = shutil.ignore_patterns("build", ".git", "__pycache__", ".*_cache", ".hypothesis")
@@ -45,3 +60,71 @@ class BaseDirectory:
     def remove(self) -> None:
         if self._temporary:
             shutil.rmtree(self.path, ignore_errors=True)
+
+
+class RunningComfyUI(ABC):
+    """A ComfyUI with chosen packs in a scratch base directory (a temporary one when base is None).
+
+    Used in a with statement. What its methods promise stands in comfyui_result.Runner.
+    """
+
+    log_name: str
+
+    def __init__(
+        self,
+        tree: ComfyUITree,
+        packs: Sequence[Path] = (),
+        base: Path | None = None,
+        *,
+        copy: bool = False,
+        extra_args: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """copy: packs are copied into custom_nodes instead of linked. extra_args: of ComfyUI's main.py."""
+        self._tree = tree
+        self._packs = packs
+        self._copy = copy
+        self._extra_args = extra_args
+        self._environment = {**os.environ, **ENVIRONMENT, **(environment or {})}
+        self._directory = BaseDirectory(base)
+        self._started: dict[str, float] = {}
+        self.base = self._directory.path
+        self.log_file = self.base / self.log_name
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def queue(self, prompt: Prompt, *, timeout: float = 600) -> Result:
+        try:
+            prompt_id = self.submit(prompt)
+        except RejectedPromptError as rejection:
+            return rejection.result
+        return self.wait(prompt_id, timeout=timeout)
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def images(self, result: Result) -> list[Path]:
+        return self._directory.images(result)
+
+    @abstractmethod
+    def submit(self, prompt: Prompt) -> str: ...
+
+    @abstractmethod
+    def wait(self, prompt_id: str, *, timeout: float = 600) -> Result: ...
+
+    @abstractmethod
+    def stop(self) -> None: ...
+
+    @abstractmethod
+    def _start(self) -> None: ...

@@ -10,7 +10,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from comfyui_server import ARGUMENTS
+from comfyui_base import ARGUMENTS
 from comfyui_tree import ROOT, find_comfyui
 from comfyui_worker import prepare_modules
 

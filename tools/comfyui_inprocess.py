@@ -7,7 +7,6 @@ variables, so only a new process starts clean.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -16,68 +15,30 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comfyui_base import BaseDirectory
+from comfyui_base import ARGUMENTS, START_SECONDS, RunningComfyUI
 from comfyui_result import RejectedPromptError, Result
-from comfyui_server import ARGUMENTS, ENVIRONMENT, START_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import TracebackType
+    from collections.abc import Sequence
 
     from comfyui_result import Prompt
-    from comfyui_tree import ComfyUITree
 
 WORKER = Path(__file__).with_name("comfyui_worker.py")
 ANSWER_SECONDS = 120
 
 
-class Executor:
+class Executor(RunningComfyUI):
     """ComfyUI's executor with chosen packs in a scratch base directory (a temporary one when base is None)."""
 
-    def __init__(
-        self,
-        tree: ComfyUITree,
-        packs: Sequence[Path] = (),
-        base: Path | None = None,
-        *,
-        copy: bool = False,
-        extra_args: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        """copy: packs are copied into custom_nodes instead of linked. extra_args: of ComfyUI's main.py."""
-        self._tree = tree
-        self._packs = packs
-        self._copy = copy
-        self._extra_args = extra_args
-        self._environment = {**os.environ, **ENVIRONMENT, **(environment or {})}
-        self._directory = BaseDirectory(base)
+    log_name = "executor.log"
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """As RunningComfyUI."""
+        super().__init__(*arguments, **options)
         self._process: subprocess.Popen[str] | None = None
         self._changed = threading.Condition()
         self._answers: list[dict[str, Any]] = []
         self._gone = False
-        self._started: dict[str, float] = {}
-        self.base = self._directory.path
-        self.log_file = self.base / "executor.log"
-
-    def __enter__(self) -> Executor:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def queue(self, prompt: Prompt, *, timeout: float = 600) -> Result:
-        try:
-            prompt_id = self.submit(prompt)
-        except RejectedPromptError as rejection:
-            return rejection.result
-        return self.wait(prompt_id, timeout=timeout)
 
     def submit(self, prompt: Prompt) -> str:
         prompt_id = str(uuid.uuid4())
@@ -107,12 +68,6 @@ class Executor:
     def object_info(self) -> dict[str, dict[str, Any]]:
         self._send(kind="object_info")
         return self._take(("object_info",), None, ANSWER_SECONDS)["nodes"]
-
-    def log(self) -> str:
-        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
-
-    def images(self, result: Result) -> list[Path]:
-        return self._directory.images(result)
 
     def stop(self) -> None:
         """End the process and, when the base directory was temporary, delete it. Safe to call twice."""

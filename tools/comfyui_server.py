@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -19,73 +18,26 @@ import urllib.request
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from comfyui_base import BaseDirectory
+from comfyui_base import ARGUMENTS, START_SECONDS, RunningComfyUI
 from comfyui_events import EventListener
 from comfyui_result import RejectedPromptError, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-    from types import TracebackType
-
     from comfyui_result import Prompt
-    from comfyui_tree import ComfyUITree
-
-START_SECONDS = 300
-# Core's choice on a CPU is the sub-quadratic attention, which no GPU user has and which breaks compiled graphs.
-ARGUMENTS = ("--cpu", "--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--use-pytorch-cross-attention")
-# Nothing asks a model hub for files, and Python's prints arrive in the log when they happen. One thread: the models of
-# the demo and the tests are so small that a second one makes them slower, and on a busy machine it waits in a loop.
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 
 
-class Server:
+class Server(RunningComfyUI):
     """A ComfyUI server with chosen packs in a scratch base directory (a temporary one when base is None)."""
 
-    def __init__(
-        self,
-        tree: ComfyUITree,
-        packs: Sequence[Path] = (),
-        base: Path | None = None,
-        *,
-        copy: bool = False,
-        extra_args: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        """copy: packs are copied into custom_nodes instead of linked. extra_args: for main.py."""
-        self._tree = tree
-        self._packs = packs
-        self._copy = copy
-        self._extra_args = extra_args
-        self._environment = {**os.environ, **ENVIRONMENT, **(environment or {})}
-        self._directory = BaseDirectory(base)
+    log_name = "server.log"
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """As RunningComfyUI."""
+        super().__init__(*arguments, **options)
         self._client = uuid.uuid4().hex
         self._process: subprocess.Popen[bytes] | None = None
         self._events: EventListener | None = None
-        self._started: dict[str, float] = {}
-        self.base = self._directory.path
-        self.log_file = self.base / "server.log"
         self.url = ""
-
-    def __enter__(self) -> Server:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def queue(self, prompt: Prompt, *, timeout: float = 600) -> Result:
-        try:
-            prompt_id = self.submit(prompt)
-        except RejectedPromptError as rejection:
-            return rejection.result
-        return self.wait(prompt_id, timeout=timeout)
 
     def submit(self, prompt: Prompt) -> str:
         try:
@@ -116,12 +68,6 @@ class Server:
 
     def object_info(self) -> dict[str, dict[str, Any]]:
         return self._request("/object_info")
-
-    def log(self) -> str:
-        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
-
-    def images(self, result: Result) -> list[Path]:
-        return self._directory.images(result)
 
     def stop(self) -> None:
         """End the server and, when the base directory was temporary, delete it. Safe to call twice."""

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import demo_picture
 import demo_runs
 import demo_timing
+from comfyui_base import ENVIRONMENT
 from comfyui_runner import open_comfyui
-from comfyui_server import ENVIRONMENT
 from comfyui_tree import BUILD, ROOT, NoComfyUIError, find_comfyui
 from demo_picture import decibels
 from demo_runs import Cache, Plan, Variant

@@ -70,7 +70,7 @@ typedef enum ws_action {
 typedef enum ws_reason {
     WS_REASON_NONE = 0,
     WS_REASON_NO_ENTRY,   /* first evaluation, new cond, or a tensor that no longer fits */
-    WS_REASON_CHANGED,    /* the relative change reached the threshold */
+    WS_REASON_CHANGED,    /* the relative change, or the damage of a forecast, reached the threshold */
     WS_REASON_NOT_FINITE, /* NaN or infinity in the probe or in the stored residual */
     WS_REASON_SIGMA,      /* outside start..end */
     WS_REASON_HITS,       /* max_consecutive_cache_hits reached */
@@ -102,7 +102,7 @@ typedef struct ws_statistics {
 
 typedef struct ws_session ws_session;
 
-/* The only allocation: WS_ERROR_NO_MEMORY, or WS_ERROR_RANGE for settings that make no sense (NaN, threshold <= 0,
+/* The only function that allocates: WS_ERROR_NO_MEMORY, or WS_ERROR_RANGE for settings that make no sense (NaN, threshold <= 0,
  * max_consecutive_hits < -1). */
 ws_status ws_session_create(const ws_session_settings *settings, ws_session **out, ws_error *error);
 void ws_session_free(ws_session *session); /* NULL is allowed */

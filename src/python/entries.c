@@ -4,7 +4,6 @@
  * that a different batch split in the next evaluation (ComfyUI decides it by free memory) finds its entries. */
 #include "session_object.h"
 
-
 void ws_entries_drop(SessionObject *session, int32_t slot) {
     for (size_t i = 0; i < WS_HISTORY; ++i) {
         Py_CLEAR(session->probe[slot][i]);

@@ -1,6 +1,7 @@
 /* Session: one sampling run of one model, as Python sees it.
  *
- *     session = Session(threshold, sigma_start, sigma_end, max_consecutive_hits, metric, stages, hooks, operations)
+ *     session = Session(threshold, sigma_start, sigma_end, max_consecutive_hits, metric, stages, hooks, operations,
+ *                       strategy="classic", schedule=())
  *     session.begin_evaluation()
  *     if session.open_call(keys, sigma):
  *         try:     the model's forward

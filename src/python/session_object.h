@@ -68,7 +68,7 @@ struct SessionObject {
     bool suspended;
     unsigned long thread;
     PyObject *sigma;       /* (1,) tensor */
-    PyObject *final_state; /* on a hit: hidden state after the first block + residual, shape of the whole batch */
+    PyObject *final_state; /* on a hit: hidden state after the first block + residual or its forecast, whole batch */
     bool injected;         /* the head received final_state */
     bool finished;         /* the residuals of this call are complete */
     bool misfit;           /* the trunk ended with another shape than it began with */

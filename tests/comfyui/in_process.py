@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import tiny_models
 import torch
 
-from comfyui_server import ARGUMENTS
+from comfyui_base import ARGUMENTS
 from comfyui_tree import ROOT
 from comfyui_worker import prepare_modules
 
