@@ -1,0 +1,80 @@
+"""The Flux line: FLUX.1, FLUX.2, LongCat-Image, Chroma."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from family import Family
+
+FLUX_CLASS = "comfy.ldm.flux.model.Flux"
+CHROMA_CLASS = "comfy.ldm.chroma.model.Chroma"
+FLUX: dict[str, Any] = {
+    "image_model": "flux",
+    "in_channels": 16,
+    "out_channels": 16,
+    "vec_in_dim": 32,
+    "context_in_dim": 64,
+    "hidden_size": 128,
+    "mlp_ratio": 4.0,
+    "num_heads": 1,
+    "depth": 3,
+    "depth_single_blocks": 4,
+    "axes_dim": [16, 56, 56],
+    "theta": 10000,
+    "patch_size": 2,
+    "qkv_bias": True,
+    "guidance_embed": True,
+    "txt_ids_dims": [],
+}
+FLUX2 = {
+    **FLUX,
+    "image_model": "flux2",
+    "in_channels": 128,
+    "out_channels": 128,
+    "vec_in_dim": None,
+    "mlp_ratio": 3.0,
+    "axes_dim": [32, 32, 32, 32],
+    "theta": 2000,
+    "patch_size": 1,
+    "qkv_bias": False,
+    "txt_ids_dims": [3],
+    "global_modulation": True,
+    "mlp_silu_act": True,
+    "ops_bias": False,
+    "default_ref_method": "index",
+    "ref_index_scale": 10.0,
+}
+LONGCAT = {**FLUX, "vec_in_dim": None, "context_in_dim": 3584, "guidance_embed": False, "txt_ids_dims": [1, 2]}
+CHROMA = {
+    **{name: value for name, value in FLUX.items() if name != "guidance_embed"},
+    "image_model": "chroma",
+    "in_channels": 64,
+    "out_channels": 64,
+    "in_dim": 64,
+    "out_dim": 128,
+    "hidden_dim": 64,
+    "n_layers": 5,
+}
+
+
+def _reference_latents(generator: torch.Generator) -> dict[str, Any]:
+    return {"reference_latents": [torch.randn(1, 16, 8, 8, generator=generator)]}
+
+
+def _skip_blocks(diffusion_model: Any) -> None:
+    """Chroma's own lists of blocks that its loop leaves out: the first of both stages and the last of the first."""
+    diffusion_model.skip_mmdit = [0, 2]
+    diffusion_model.skip_dit = [0]
+
+
+STAGES = ("double_blocks", "single_blocks")
+FAMILIES = {
+    "flux_dev": Family(FLUX_CLASS, FLUX, STAGES),
+    "flux_schnell": Family(FLUX_CLASS, {**FLUX, "guidance_embed": False}, STAGES),
+    "flux_reference_latents": Family(FLUX_CLASS, FLUX, STAGES, extra=_reference_latents),
+    "flux2": Family(FLUX_CLASS, FLUX2, STAGES, latent=(1, 128, 8, 8)),
+    "longcat": Family(FLUX_CLASS, LONGCAT, STAGES, context=3584),
+    "chroma": Family(CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma"),
+    "chroma_skipping_blocks": Family(CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma", change=_skip_blocks),
+}

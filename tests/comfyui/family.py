@@ -1,0 +1,122 @@
+"""How a tiny model of one family is described, and how its random weights become a loaded ComfyUI model.
+
+Random weights prove plumbing and equality, never quality. One thing makes them behave like trained ones where it
+matters: layers through which the timestep acts are calm (small weights, large biases), so that the first block changes
+by a few per cent per step; with plain noise it changes by half, and no threshold that a user would type is ever met.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SPREAD = 0.05
+TIMED_LAYER = re.compile(r"(^|[._])(mod|adaln|time_projection|distilled_guidance_layer.out_proj)|adaLN", re.IGNORECASE)
+CALM_WEIGHT, STRONG_BIAS = 0.2, 10.0
+TOKENS = 6
+
+
+class AbsentModelError(Exception):
+    """The ComfyUI at hand does not have this model; the text says what is missing."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a tiny model is built, and what it wants as conditioning."""
+
+    model_class: str
+    config: dict[str, Any]
+    """Arguments of the class."""
+    stages: tuple[str, ...] = ()
+    """Names of its block lists in execution order (dotted); empty where the cache skips no list of blocks."""
+    latent: tuple[int, ...] = (1, 16, 16, 16)
+    context: int = 64
+    """Width of the text."""
+    pooled: int = 32
+    """Width of the pooled text; ComfyUI 0.9 demands one of every Flux, also where the model has no use for it."""
+    core_config: str = ""
+    """Class in comfy.supported_models, where detection has fixed the model's size; empty where the loader takes it."""
+    extra: Callable[[torch.Generator], dict[str, Any]] = field(default=lambda _generator: {})
+    """What the conditioning of this family carries besides the usual."""
+    change: Callable[[Any], None] = field(default=lambda _diffusion_model: None)
+    """Done to the loaded model."""
+
+
+def _weights(family: Family, seed: int) -> dict[str, torch.Tensor]:
+    """Names and shapes from the model's own class, values from a seed. Raises AbsentModelError."""
+    import comfy.ops
+
+    module, _, name = family.model_class.rpartition(".")
+    try:
+        model_class = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as problem:
+        raise AbsentModelError(f"there is no {name}") from problem
+    try:
+        precision = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
+        empty = model_class(**family.config, **precision)
+    except TypeError as problem:
+        raise AbsentModelError(f"its {name} is another one ({problem})") from problem
+    weights = {}
+    for key, value in sorted(empty.state_dict().items()):
+        # Seeded by name: a ComfyUI that adds a weight does not change all others.
+        generator = torch.Generator().manual_seed(seed + zlib.crc32(key.encode()))
+        weight = torch.randn(value.shape, generator=generator) * SPREAD
+        if TIMED_LAYER.search(key):
+            weight *= STRONG_BIAS if key.endswith(".bias") else CALM_WEIGHT
+        if weight.dim() == 1 and key.endswith((".scale", "norm.weight", "ln_q.weight", "ln_k.weight")):
+            weight += 1.0
+        weights[key] = weight
+    return weights
+
+
+def build(family: Family, *, seed: int = 0, dtype: torch.dtype = torch.float32, change_weights: Any = None) -> Any:
+    """A ModelPatcher. change_weights: called with the weights by name before they are loaded.
+
+    Raises AbsentModelError.
+    """
+    import comfy.model_patcher
+    import comfy.sd
+    import comfy.supported_models
+
+    weights = _weights(family, seed)
+    if change_weights is not None:
+        change_weights(weights)
+    patcher = None
+    if not family.core_config and dtype is torch.float32:
+        patcher = comfy.sd.load_diffusion_model_state_dict(dict(weights), model_options={"dtype": dtype})
+        if patcher is None:
+            raise AbsentModelError(f"its loader does not recognise a tiny {family.model_class}")
+    else:
+        # The tail of that loader, for sizes that its detection has fixed and for 16-bit arithmetic on a CPU.
+        config_class = getattr(comfy.supported_models, family.core_config or "Flux", None)
+        if config_class is None:
+            raise AbsentModelError(f"there is no supported model {family.core_config}")
+        config = config_class(dict(family.config))
+        config.set_inference_dtype(dtype, None)
+        model = config.get_model(weights, "")
+        # The converted names are those of the class already: the weights come from it.
+        model.diffusion_model.load_state_dict(weights)
+        cpu = torch.device("cpu")
+        patcher = comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+    expected = family.model_class.rpartition(".")[2]
+    assert type(patcher.model.diffusion_model).__name__ == expected
+    family.change(patcher.model.diffusion_model)
+    return patcher
+
+
+def conditioning(family: Family, *, seed: int = 1, **extra: Any) -> list[list[Any]]:
+    """A CONDITIONING that the family understands."""
+    generator = torch.Generator().manual_seed(seed)
+    content = torch.randn(1, TOKENS, family.context, generator=generator)
+    values: dict[str, Any] = {"guidance": 3.5, **family.extra(generator)}
+    if family.pooled:
+        values["pooled_output"] = torch.randn(1, family.pooled, generator=generator)
+    return [[content, {**values, **extra}]]
