@@ -1,6 +1,7 @@
 # The native parts. A new source file is added to one of the four lists.
 set(WAVESPEED_CORE_SOURCES
   src/core/architecture.c
+  src/core/architecture_stage.c
   src/core/json.c
   src/core/node_schema.c
   src/core/options.c
@@ -16,7 +17,9 @@ set(WAVESPEED_PYTHON_SOURCES
   src/python/hooks.c
   src/python/module.c
   src/python/nodes.c
+  src/python/plan.c
   src/python/session_object.c
+  src/python/streams.c
   src/python/torch_shim.c)
 set(WAVESPEED_TORCH_SOURCES
   src/torch/shim.cpp)

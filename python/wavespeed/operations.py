@@ -23,7 +23,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 SHIM_FILE = Path(__file__).with_name("_torch_shim.so")
 
 SUPPORTED_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
+
+Streams = tuple[Any, ...]
+"""Tensors of any shape with the same batch, or tuples of such; what a block calls its hidden states."""
 
 DEVICES_WITH_FLOAT64 = frozenset({"cpu", "cuda", "meta"})
 
@@ -52,6 +55,12 @@ class Operations:
     combine_in_place: Callable[..., None]
     read: Callable[[list[torch.Tensor]], list[float]]
     copy_to_float32: Callable[[torch.Tensor], torch.Tensor]
+    pack: Callable[[Streams], torch.Tensor]
+    unpack: Callable[[torch.Tensor, Streams], Streams]
+    join: Callable[[tuple[torch.Tensor, ...]], torch.Tensor]
+    replace_tokens: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+    offload: Callable[[torch.Tensor], torch.Tensor]
+    fetch: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     out_of_memory: type[Exception]
     """What torch raises when a device has no memory left."""
     executor: str
@@ -301,6 +310,12 @@ def load(core: ModuleType | None) -> Operations:
         combine_in_place=combine,
         read=read,
         copy_to_float32=copy_to_float32,
+        pack=pack,
+        unpack=unpack,
+        join=join,
+        replace_tokens=replace_tokens,
+        offload=offload,
+        fetch=fetch,
         out_of_memory=getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),
         executor=executor,
     )
@@ -319,3 +334,56 @@ def read(tensors: list[torch.Tensor]) -> list[float]:
 def copy_to_float32(hidden: torch.Tensor) -> torch.Tensor:
     """A new contiguous float32 tensor, also when hidden is one already."""
     return hidden.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+
+# ---- Streams: several hidden states kept as one tensor ---------------------------------------------------------------
+
+
+def _tensors(streams: Streams) -> list[torch.Tensor]:
+    """All tensors, in order."""
+    return [tensor for part in streams for tensor in (_tensors(part) if isinstance(part, (tuple, list)) else [part])]
+
+
+def pack(streams: Streams) -> torch.Tensor:
+    """(B, elements of a row of every stream)"""
+    return torch.cat([tensor.flatten(1) for tensor in _tensors(streams)], 1)
+
+
+def unpack(packed: torch.Tensor, streams: Streams) -> Streams:
+    """The streams that were packed, as new tensors in the structure, shapes and dtypes of `streams`."""
+    rest = iter(packed.split([tensor[0].numel() for tensor in _tensors(streams)], 1))
+
+    def take(part: Any) -> Any:
+        if isinstance(part, (tuple, list)):
+            return type(part)(take(item) for item in part)
+        return next(rest).reshape(part.shape).to(part.dtype)
+
+    return tuple(take(part) for part in streams)
+
+
+def join(streams: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """(B, all tokens, width), as a model joins its streams before its single-stream blocks."""
+    return torch.cat(streams, 1)
+
+
+def replace_tokens(joint: torch.Tensor, state: torch.Tensor, at_tail: bool) -> torch.Tensor:
+    """joint (B, N, width) with its first or last n tokens replaced by those of state (B, n, width); a new tensor."""
+    others = joint.shape[1] - state.shape[1]
+    state = state.to(joint.dtype)
+    parts = (joint[:, :others], state) if at_tail else (state, joint[:, state.shape[1] :])
+    return torch.cat(parts, 1)
+
+
+# ---- Where the cache rests -------------------------------------------------------------------------------------------
+
+
+def offload(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in host memory; page-locked for a GPU, so that fetching it runs at the speed of the bus."""
+    if tensor.is_cpu:
+        return tensor.clone()
+    return torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda).copy_(tensor)
+
+
+def fetch(stored: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A copy of an offloaded tensor on the device of `like`, ordered with what that device does next."""
+    return stored.to(like.device, non_blocking=True)

@@ -44,14 +44,23 @@ class Family:
     """Width of the pooled text; ComfyUI 0.9 demands one of every Flux, also where the model has no use for it."""
     core_config: str = ""
     """Class in comfy.supported_models, where detection has fixed the model's size; empty where the loader takes it."""
+    method: str = ""
+    """The method of a block that the model calls, where it is not the block itself."""
+    kept: int = 1
+    """Blocks that run on a hit."""
+    published: dict[str, Any] | None = None
+    """What differs in `config` for the best known published model: its size, for the share that a hit saves."""
     extra: Callable[[torch.Generator], dict[str, Any]] = field(default=lambda _generator: {})
     """What the conditioning of this family carries besides the usual."""
     change: Callable[[Any], None] = field(default=lambda _diffusion_model: None)
     """Done to the loaded model."""
 
 
-def _weights(family: Family, seed: int) -> dict[str, torch.Tensor]:
-    """Names and shapes from the model's own class, values from a seed. Raises AbsentModelError."""
+def instance(family: Family, *, published: bool = False) -> Any:
+    """The model's own class without values: tiny, or in its published size on the meta device.
+
+    Raises AbsentModelError.
+    """
     import comfy.ops
 
     module, _, name = family.model_class.rpartition(".")
@@ -60,10 +69,18 @@ def _weights(family: Family, seed: int) -> dict[str, torch.Tensor]:
     except (ImportError, AttributeError) as problem:
         raise AbsentModelError(f"there is no {name}") from problem
     try:
-        precision = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
-        empty = model_class(**family.config, **precision)
+        size = family.config | ((family.published or {}) if published else {})
+        device = "meta" if published else "cpu"
+        operations = comfy.ops.disable_weight_init
+        with torch.device(device):
+            return model_class(**size, dtype=torch.float32, device=device, operations=operations)
     except TypeError as problem:
         raise AbsentModelError(f"its {name} is another one ({problem})") from problem
+
+
+def _weights(family: Family, seed: int) -> dict[str, torch.Tensor]:
+    """Names and shapes from the model's own class, values from a seed. Raises AbsentModelError."""
+    empty = instance(family)
     weights = {}
     for key, value in sorted(empty.state_dict().items()):
         # Seeded by name: a ComfyUI that adds a weight does not change all others.

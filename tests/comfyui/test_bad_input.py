@@ -78,7 +78,8 @@ def test_an_object_that_the_model_does_not_have_is_named_in_the_error(comfy: Com
 def test_an_object_that_is_no_diffusion_model_passes_through(comfy: ComfyUI, name: str) -> None:
     model = comfy.model("flux_dev")
     assert comfy.cached(model, object_to_patch=name) is model
-    assert comfy.texts.last().startswith("Passed through: models of class")
+    assert comfy.texts.last().startswith("Passed through: object_to_patch names a Mod")
+    assert comfy.texts.last().endswith("which is no diffusion model.")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from in_process import NEVER, USUAL, Evaluation, executed_blocks, relative_difference
+from blocks import executed_blocks
+from in_process import NEVER, USUAL, Evaluation, relative_difference
 from tiny_models import build, conditioning
 
 if TYPE_CHECKING:

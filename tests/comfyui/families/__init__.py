@@ -5,4 +5,3 @@ from __future__ import annotations
 from . import flux, stable_diffusion_3, wan
 
 FAMILIES = {**flux.FAMILIES, **stable_diffusion_3.FAMILIES, **wan.FAMILIES}
-SUPPORTED = [name for name, family in FAMILIES.items() if family.stages]

@@ -23,4 +23,16 @@ WAN: dict[str, Any] = {
     "eps": 1e-6,
 }
 
-FAMILIES = {"wan": Family("comfy.ldm.wan.model.WanModel", WAN, latent=(1, 16, 3, 8, 8), context=4096, pooled=0)}
+WAN_14B = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40}
+
+FAMILIES = {
+    "wan": Family(
+        "comfy.ldm.wan.model.WanModel",
+        WAN,
+        ("blocks",),
+        latent=(1, 16, 3, 8, 8),
+        context=4096,
+        pooled=0,
+        published=WAN_14B,
+    )
+}
