@@ -38,7 +38,7 @@ def native(implementations: dict[str, Any]) -> dict[str, type]:
 
 @pytest.fixture(scope="module")
 def fallback(implementations: dict[str, Any]) -> dict[str, type]:
-    pass_through = fallback_nodes.PassThrough("The native module has not been built.", first_block_cache.STRATEGIES)
+    pass_through = fallback_nodes.PassThrough("The native module has not been built.", first_block_cache.CHOICES)
     passing = {**implementations, CACHE: pass_through}
     return fallback_nodes.node_classes(SCHEMA, passing)[0]
 
