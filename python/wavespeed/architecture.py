@@ -69,6 +69,7 @@ class Architecture:
     metric: str = "residual"
     stages: tuple[Stage, ...] = ()
     final: tuple[str, ...] = ()
+    final_part: str = "same"
     bypass: tuple[SideModule, ...] = ()
     batch_dim: int = 0
     whole_batch: bool = False
@@ -129,6 +130,7 @@ def _architecture(raw: dict[str, Any]) -> Architecture:
         metric=raw["metric"],
         stages=tuple(_stage(stage) for stage in raw.get("stages", ())),
         final=tuple(raw.get("final", ())),
+        final_part=raw.get("final_part", "same"),
         bypass=tuple(SideModule(module["path"], module["result"]) for module in raw.get("bypass", ())),
         batch_dim=raw.get("batch_dim", 0),
         whole_batch=raw.get("rows") == "whole",

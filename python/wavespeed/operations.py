@@ -59,6 +59,8 @@ class Operations:
     unpack: Callable[[torch.Tensor, Streams], Streams]
     join: Callable[[tuple[torch.Tensor, ...]], torch.Tensor]
     replace_tokens: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+    finish_part: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor | None]
+    take_part: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
     offload: Callable[[torch.Tensor], torch.Tensor]
     fetch: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     out_of_memory: type[Exception]
@@ -314,6 +316,8 @@ def load(core: ModuleType | None) -> Operations:
         unpack=unpack,
         join=join,
         replace_tokens=replace_tokens,
+        finish_part=finish_part,
+        take_part=take_part,
         offload=offload,
         fetch=fetch,
         out_of_memory=getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),
@@ -372,6 +376,26 @@ def replace_tokens(joint: torch.Tensor, state: torch.Tensor, at_tail: bool) -> t
     state = state.to(joint.dtype)
     parts = (joint[:, :others], state) if at_tail else (state, joint[:, state.shape[1] :])
     return torch.cat(parts, 1)
+
+
+def take_part(state: torch.Tensor, end: torch.Tensor, at_tail: bool) -> torch.Tensor:
+    """A view of the first or last tokens of state (B, N, width), as many as end (B, n, width) has."""
+    count = min(end.shape[1], state.shape[1])
+    return state.narrow(1, state.shape[1] - count if at_tail else 0, count)
+
+
+def finish_part(base: torch.Tensor, end: torch.Tensor, at_tail: bool) -> torch.Tensor | None:
+    """finish_residual_ where the head is given only the first or last tokens; the residual of the others is 0.
+
+    None, with base untouched, where end is no such part of it.
+    """
+    part = take_part(base, end, at_tail)
+    if part.shape != end.shape or base.device != end.device:
+        return None
+    difference = torch.sub(end, part)
+    base.zero_()
+    part.copy_(difference)
+    return _total(base.abs()).reshape(1)
 
 
 # ---- Where the cache rests -------------------------------------------------------------------------------------------

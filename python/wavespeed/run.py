@@ -118,6 +118,7 @@ class Run:
             batch_dim=descriptor.batch_dim,
             offloads=self.settings.cache_device == "cpu",
             empty_arguments=descriptor.empty_arguments,
+            final_part=descriptor.final_part,
             **(settings | changed),
         )
         return Member(descriptor, plan.last_block, session)

@@ -137,7 +137,13 @@ static ws_status check_never(const cJSON *family, const ws_json_place *place, ws
 
 static ws_status check_blocks(const cJSON *family, const ws_json_place *place, ws_error *error) {
     static const char *const rows[] = {"cond", "whole", NULL};
+    static const char *const parts[] = {"head", "tail", NULL};
     WS_TRY_(check_stages(family, place, error));
+    WS_TRY_(ws_architecture_check_optional_choice_(family, "final_part", parts, place, error));
+    if (ws_json_has_(family, "final_part") && !ws_json_has_(family, "final")) {
+        return ws_fail(error, WS_ERROR_JSON,
+                       "%s: the field \"final_part\" is for families with \"final\".", place->text);
+    }
     WS_TRY_(check_optional_texts(family, "final", place, error));
     WS_TRY_(ws_architecture_check_optional_choice_(family, "rows", rows, place, error));
     if (ws_json_has_(family, "bypass")) {
@@ -234,7 +240,7 @@ static ws_status check_family(const cJSON *families, const cJSON *family,
     static const char *const fields[] = {"family",     "classes", "metric",     "stages",
                                          "final",      "bypass",  "batch_dim",  "rows",
                                          "never",      "source",  "early_exit", "excluded",
-                                         "verified",   "remarks", NULL};
+                                         "verified",   "remarks", "final_part", NULL};
     const char *text = NULL;
     WS_TRY_(ws_json_check_keys_(family, fields, place, error));
     WS_TRY_(ws_json_text_(family, "family", place, &text, error));

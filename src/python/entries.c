@@ -381,6 +381,21 @@ static int put_to_rest(const SessionObject *session, PyObject **tensor) {
     return 0;
 }
 
+/* Turns the stored base of one cond into its residual. New reference: the residual's sum, or None where the trunk ended with
+ * another shape than it began with. */
+static PyObject *finish_cond(const SessionObject *session, int32_t slot, PyObject *end, const ws_names *names) {
+    PyObject *const base = session->residual[slot][0];
+    const int same = same_place(end, base, names);
+    if (same == 1) {
+        return PyObject_CallFunctionObjArgs(session->finish, base, end, NULL);
+    }
+    if (same == 0 && session->final_part != WS_WITHIN_SAME) {
+        return PyObject_CallFunctionObjArgs(session->finish_part, base, end,
+                                            session->final_part == WS_WITHIN_TAIL ? Py_True : Py_False, NULL);
+    }
+    return same < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 int ws_entries_finish(SessionObject *session, PyObject *end, const ws_names *names) {
     const Py_ssize_t conds = (Py_ssize_t)session->call.conds;
     const Py_ssize_t batch = rows_of(session, end, names);
@@ -397,22 +412,17 @@ int ws_entries_finish(SessionObject *session, PyObject *end, const ws_names *nam
         if (end_rows == NULL) {
             return -1;
         }
-        const int same = same_place(end_rows, session->residual[slot][0], names);
-        if (same == 1) {
-            WS_SET_REFERENCE(session->residual_sum[slot][0],
-                             PyObject_CallFunctionObjArgs(session->finish, session->residual[slot][0], end_rows, NULL));
-        }
+        PyObject *const sum = finish_cond(session, slot, end_rows, names); /* new */
         Py_DECREF(end_rows);
-        if (same < 0) {
+        if (sum == NULL) {
             return -1;
         }
-        if (same == 0) {
+        if (sum == Py_None) {
+            Py_DECREF(sum);
             session->misfit = true;
             return 0;
         }
-        if (session->residual_sum[slot][0] == NULL) {
-            return -1;
-        }
+        WS_SET_REFERENCE(session->residual_sum[slot][0], sum);
         if (session->offloads && (put_to_rest(session, &session->residual[slot][0]) != 0 ||
                                   put_to_rest(session, &session->probe[slot][0]) != 0)) {
             return -1;

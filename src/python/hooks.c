@@ -207,6 +207,9 @@ static PyObject *call_final(HookObject *self, PyObject *args, PyObject *kwargs, 
         }
         return session->inside && remember_tail(self, end, names) != 0 ? NULL : run(self, args, kwargs);
     }
+    if (session->final_part != WS_WITHIN_SAME && ws_streams_take_part(session, end) != 0) {
+        return NULL;
+    }
     const int same = ws_streams_same_shape(end, session->final_state, names);
     if (same < 0) {
         return NULL;

@@ -95,10 +95,17 @@ static int read_returns(ws_stage *stage, PyObject *returns) {
     return 0;
 }
 
+static const char *const places[] = {"same", "head", "tail", NULL};
+
+int ws_plan_read_final_part(SessionObject *session, const char *part) {
+    const int index = look_up(places, part, "part of the main stream");
+    session->final_part = (ws_within)index;
+    return index < 0 ? -1 : 0;
+}
+
 /* item: (hidden, returns, main, form, within); the last two have defaults. */
 static int read_stage(ws_stage *stage, PyObject *item) {
     static const char *const forms[] = {"tensor", "streams", "tokens", NULL};
-    static const char *const places[] = {"same", "head", "tail", NULL};
     PyObject *hidden = NULL, *returns = NULL, *main = NULL; /* borrowed */
     const char *form = forms[0], *within = places[0];
     if (!PyArg_ParseTuple(item, "OOO|ss", &hidden, &returns, &main, &form, &within)) {

@@ -1,7 +1,8 @@
 /* Session: one sampling run of one model, as Python sees it.
  *
  *     session = Session(threshold, sigma_start, sigma_end, max_consecutive_hits, metric, stages, hooks, operations,
- *                       strategy="classic", schedule=(), batch_dim=0, offloads=False, empty_arguments=())
+ *                       strategy="classic", schedule=(), batch_dim=0, offloads=False, empty_arguments=(),
+ *                       final_part="same")
  *     session.begin_evaluation()
  *     if session.open_call(keys, sigma):
  *         try:     the model's forward
@@ -40,6 +41,8 @@ static int read_operations(SessionObject *self, PyObject *operations) {
         {"unpack", &self->unpack},
         {"join", &self->join},
         {"replace_tokens", &self->replace_tokens},
+        {"finish_part", &self->finish_part},
+        {"take_part", &self->take_part},
         {"offload", &self->offload},
         {"fetch", &self->fetch},
     };
@@ -74,17 +77,17 @@ static double *read_schedule(PyObject *schedule, size_t *length) {
 static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"threshold", "sigma_start", "sigma_end",  "max_consecutive_hits",
                                "metric",    "stages",      "hooks",      "operations", "strategy",   "schedule",
-                               "batch_dim", "offloads",    "empty_arguments", NULL};
+                               "batch_dim", "offloads",    "empty_arguments", "final_part", NULL};
     ws_session_settings settings = {0};
     long long hits = 0;
-    const char *metric = NULL, *strategy = "classic";
+    const char *metric = NULL, *strategy = "classic", *final_part = "same";
     PyObject *stages = NULL, *hooks = NULL, *operations = NULL, *schedule = NULL, *empty_arguments = NULL; /* borrowed */
     Py_ssize_t batch_dim = 0;
     int offloads = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO|sO!npO!:Session", keywords, &settings.threshold,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO|sO!npO!s:Session", keywords, &settings.threshold,
                                      &settings.sigma_start, &settings.sigma_end, &hits, &metric, &stages, &hooks,
                                      &operations, &strategy, &PyTuple_Type, &schedule, &batch_dim, &offloads, &PyTuple_Type,
-                                     &empty_arguments)) {
+                                     &empty_arguments, &final_part)) {
         return NULL;
     }
     settings.max_consecutive_hits = hits;
@@ -113,7 +116,7 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->batch_dim = batch_dim;
     self->offloads = offloads != 0;
     self->empty_arguments = empty_arguments == NULL ? PyTuple_New(0) : Py_NewRef(empty_arguments);
-    if (self->empty_arguments == NULL || ws_plan_read_stages(self, stages) != 0 || read_operations(self, operations) != 0 ||
+    if (self->empty_arguments == NULL || ws_plan_read_final_part(self, final_part) != 0 || ws_plan_read_stages(self, stages) != 0 || read_operations(self, operations) != 0 ||
         ws_plan_read_hooks(self, hooks, ws_state_of_type(type)) != 0) {
         Py_DECREF(self);
         return NULL;
@@ -351,6 +354,8 @@ static int session_clear(PyObject *object) {
     Py_CLEAR(self->unpack);
     Py_CLEAR(self->join);
     Py_CLEAR(self->replace_tokens);
+    Py_CLEAR(self->finish_part);
+    Py_CLEAR(self->take_part);
     Py_CLEAR(self->offload);
     Py_CLEAR(self->fetch);
     Py_CLEAR(self->empty_arguments);
@@ -403,6 +408,8 @@ static int session_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->unpack);
     Py_VISIT(self->join);
     Py_VISIT(self->replace_tokens);
+    Py_VISIT(self->finish_part);
+    Py_VISIT(self->take_part);
     Py_VISIT(self->offload);
     Py_VISIT(self->fetch);
     Py_VISIT(self->empty_arguments);

@@ -85,12 +85,13 @@ struct SessionObject {
     ws_session *session;
     /* Operators over tensors, all called positionally (python/wavespeed/operations.py). */
     PyObject *distance, *finish, *apply, *apply_in_place, *moments, *combine_in_place, *read, *copy_to_float32, *out_of_memory;
-    PyObject *pack, *unpack, *join, *replace_tokens, *offload, *fetch;
+    PyObject *pack, *unpack, *join, *replace_tokens, *finish_part, *take_part, *offload, *fetch;
     Py_ssize_t history; /* stored evaluations per entry: 1, or WS_HISTORY for a forecast */
     bool compares_output; /* the probe is the first block's output; else its residual */
     ws_stage stages[WS_STAGES];
     Py_ssize_t n_stages;       /* 0 with the early exit */
     Py_ssize_t batch_dim;      /* of the state */
+    ws_within final_part;      /* which tokens of the state the head is given, where it is given fewer */
     bool offloads;             /* what is stored rests in host memory (cache_device = cpu) */
     PyObject *empty_arguments; /* tuple of str: keywords of the first block that forbid reuse when they are () */
     PyObject *hooks;           /* list of HookObject */
@@ -122,6 +123,7 @@ struct SessionObject {
 bool ws_session_is_active(const SessionObject *session);
 
 /* plan.c: the arguments of Session that describe the model. -1 with an exception, or 0. */
+int ws_plan_read_final_part(SessionObject *session, const char *part);
 int ws_plan_read_stages(SessionObject *session, PyObject *stages);
 int ws_plan_read_hooks(SessionObject *session, PyObject *hooks, const ws_module_state *state);
 
@@ -140,6 +142,8 @@ PyObject *ws_streams_of_result(const SessionObject *session, const ws_stage *sta
 PyObject *ws_streams_end(const SessionObject *session, const ws_stage *stage, PyObject *result, const ws_names *names);
 /* The result with final_state in it. */
 PyObject *ws_streams_replaced(const SessionObject *session, const ws_stage *stage, PyObject *result, const ws_names *names);
+/* final_state becomes the part of it that the head is given; -1 with an exception, or 0. */
+int ws_streams_take_part(SessionObject *session, PyObject *end);
 PyObject *ws_streams_cast(PyObject *state, PyObject *dtype, const ws_names *names);
 int ws_streams_same_shape(PyObject *a, PyObject *b, const ws_names *names); /* 1, 0, or -1 with an exception */
 

@@ -139,6 +139,16 @@ int ws_streams_same_shape(PyObject *a, PyObject *b, const ws_names *names) {
     return same;
 }
 
+int ws_streams_take_part(SessionObject *session, PyObject *end) {
+    PyObject *const part = PyObject_CallFunctionObjArgs(session->take_part, session->final_state, end,
+                                                        session->final_part == WS_WITHIN_TAIL ? Py_True : Py_False, NULL);
+    if (part == NULL) {
+        return -1;
+    }
+    WS_SET_REFERENCE(session->final_state, part);
+    return 0;
+}
+
 /* One main tensor with the state in its place. New reference; NULL without an exception when the state does not fit. */
 static PyObject *place_in_tensor(const SessionObject *session, const ws_stage *stage, PyObject *tensor, const ws_names *names) {
     if (stage->within != WS_WITHIN_SAME) {

@@ -131,10 +131,14 @@ class ComfyUI:
             self._models[family] = tiny_models.build_or_absent(family)
         return self.model(family)
 
+    def engine(self) -> Any:
+        """What the loaded pack works with."""
+        implementation = self.nodes[NODE].run.__self__  # type: ignore[attr-defined]
+        return implementation.engine
+
     def descriptor(self, model: Any) -> Any | None:
         """What the pack knows about a model; None for a class without a descriptor."""
-        engine = sys.modules[self.nodes[NODE].run.__module__.rpartition(".")[0] + ".nodes"].ENGINE
-        return engine.architectures.get(type(model.model.diffusion_model).__name__)
+        return self.engine().architectures.get(type(model.model.diffusion_model).__name__)
 
     def call(self, node: type | str, **inputs: Any) -> Any:
         """First output of a node, of the old and of the new kind."""
