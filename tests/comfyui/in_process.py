@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from comfyui_tree import ComfyUITree
 
-COUNTS = re.compile(r"(\d+) evaluations: (\d+) computed, (\d+) reused")
+COUNTS = re.compile(r"(\d+) evaluations?: (\d+) computed, (\d+) reused")
 STEPS = 28
 NODE = "ApplyFBCacheOnModel"
 CACHE_NODE_ID = "cache"
@@ -158,10 +158,10 @@ class ComfyUI:
         return self.call(NODE, model=model, **given)
 
     def sample(self, model: Any, family: str = "flux_dev", **how: Any) -> Run:
-        """A whole run as core's KSampler makes it: see _sample for how."""
-        return self._observed(model, family, lambda: self._sample(model, family, **how))
+        """A whole run as core's KSampler makes it: see sample_latent for how."""
+        return self._observed(model, family, lambda: self.sample_latent(model, family, **how))
 
-    def _sample(
+    def sample_latent(
         self,
         model: Any,
         family: str,
@@ -204,7 +204,7 @@ class ComfyUI:
 
         results: list[torch.Tensor] = []
         calls: list[tuple[int, ...]] = []
-        counter = self._count_blocks(model, family)
+        counter = self.count_blocks(model, family)
 
         def sampler(
             denoise: Any, x: torch.Tensor, _sigmas: Any, extra_args: Any = None, **_unused: Any
@@ -245,7 +245,7 @@ class ComfyUI:
         return torch.zeros((batch, *tiny_models.FAMILIES[family].latent[1:]))
 
     @staticmethod
-    def _count_blocks(model: Any, family: str) -> BlockCalls:
+    def count_blocks(model: Any, family: str) -> BlockCalls:
         description = tiny_models.FAMILIES[family]
         return BlockCalls(model.model.diffusion_model, description.stages, description.method)
 
@@ -254,7 +254,7 @@ class ComfyUI:
         names = list(diffusion_model.state_dict())
         del self.texts.sent[:]
         try:
-            with self._count_blocks(model, family) as counter, torch.inference_mode():
+            with self.count_blocks(model, family) as counter, torch.inference_mode():
                 latent = run()
         finally:
             assert_nothing_is_left(model)

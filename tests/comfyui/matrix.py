@@ -35,6 +35,8 @@ class Row:
     reused_of_ten: int | None = None
     saved_share: float | None = None
     """Share of the published model's parameters that lie in the blocks a hit skips."""
+    predecessor: str = ""
+    """What Comfy-WaveSpeed does with the same model, where a copy of it is at hand."""
 
 
 class Matrix:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import family
+import predecessor
 import pytest
 import torch
 from families import FAMILIES
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-6
 SHORT, TEN = 4, 10
-USUAL_UNET = 0.2
 
 
 def difference(tensor: torch.Tensor, reference: torch.Tensor) -> float:
@@ -29,8 +29,13 @@ def difference(tensor: torch.Tensor, reference: torch.Tensor) -> float:
     return ((tensor.double() - reference.double()).norm() / reference.double().norm()).item()
 
 
+@pytest.fixture(scope="module")
+def predecessor_node(comfy: ComfyUI) -> type | None:
+    return predecessor.node(comfy)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
-def test_family(comfy: ComfyUI, matrix: Matrix, name: str) -> None:
+def test_family(comfy: ComfyUI, matrix: Matrix, predecessor_node: type | None, name: str) -> None:
     row = matrix.row(name, FAMILIES[name].model_class)
     try:
         model = comfy.model_or_absent(name)
@@ -47,6 +52,8 @@ def test_family(comfy: ComfyUI, matrix: Matrix, name: str) -> None:
         check_hit(comfy, model, name, row)
         check_sampling(comfy, model, name, row)
         row.saved_share = saved_share(name)
+        if predecessor_node is not None:
+            row.predecessor = predecessor.verdict(comfy, predecessor_node, name)
         row.state = VERIFIED
 
 
