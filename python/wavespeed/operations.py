@@ -61,6 +61,7 @@ class Operations:
     replace_tokens: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
     finish_part: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor | None]
     take_part: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+    holds: Callable[[torch.Tensor, torch.Tensor, bool], bool]
     offload: Callable[[torch.Tensor], torch.Tensor]
     fetch: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     out_of_memory: type[Exception]
@@ -318,6 +319,7 @@ def load(core: ModuleType | None) -> Operations:
         replace_tokens=replace_tokens,
         finish_part=finish_part,
         take_part=take_part,
+        holds=holds,
         offload=offload,
         fetch=fetch,
         out_of_memory=getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),
@@ -382,6 +384,12 @@ def take_part(state: torch.Tensor, end: torch.Tensor, at_tail: bool) -> torch.Te
     """A view of the first or last tokens of state (B, N, width), as many as end (B, n, width) has."""
     count = min(end.shape[1], state.shape[1])
     return state.narrow(1, state.shape[1] - count if at_tail else 0, count)
+
+
+def holds(joint: torch.Tensor, stream: torch.Tensor, at_tail: bool) -> bool:
+    """Whether the first or last tokens of joint (B, N, width) are stream (B, n, width). Waits for the device."""
+    part = take_part(joint, stream, at_tail)
+    return part.shape == stream.shape and torch.equal(part, stream)
 
 
 def finish_part(base: torch.Tensor, end: torch.Tensor, at_tail: bool) -> torch.Tensor | None:

@@ -17,6 +17,58 @@ static bool is_hit(const SessionObject *session) {
 
 static PyObject *run(HookObject *self, PyObject *args, PyObject *kwargs) { return PyObject_Call(self->inner, args, kwargs); }
 
+/* ---- how two stages are joined --------------------------------------------------------------- */
+
+/* Remembers the main stream of a computed block until the next stage has shown that it lies where the descriptor says: an order
+ * that a new version of the model turns round would otherwise put the cached state in the wrong place. -1 with an exception. */
+static int note_stream(SessionObject *session, const ws_stage *stage, PyObject *result) {
+    if (!session->checks_layout || stage->within != WS_WITHIN_SAME) {
+        return 0;
+    }
+    PyObject *const state = ws_streams_of_result(session, stage, result); /* new */
+    if (state == NULL && PyErr_Occurred()) {
+        return -1;
+    }
+    WS_SET_REFERENCE(session->stream, state);
+    return 0;
+}
+
+/* Once per session, at the first block of a stage that holds the first one's main stream within. -1 with an exception. */
+static int check_layout(SessionObject *session, const ws_stage *stage, PyObject *args, PyObject *kwargs) {
+    if (!session->checks_layout || stage->within == WS_WITHIN_SAME || session->stream == NULL || session->patched) {
+        return 0;
+    }
+    session->checks_layout = false;
+    PyObject *const joint = ws_streams_of_arguments(session, stage, args, kwargs); /* new */
+    PyObject *const found = joint == NULL ? NULL
+                                          : PyObject_CallFunctionObjArgs(session->holds, joint, session->stream,
+                                                                         stage->within == WS_WITHIN_TAIL ? Py_True : Py_False,
+                                                                         NULL); /* new */
+    const int holds = found == NULL ? -1 : PyObject_IsTrue(found);
+    Py_XDECREF(joint);
+    Py_XDECREF(found);
+    Py_CLEAR(session->stream);
+    if (holds == 0) {
+        ws_session_disable(session, "its streams are joined in another order than its descriptor says");
+        session->suspended = true;
+    }
+    return holds < 0 && PyErr_Occurred() ? -1 : 0;
+}
+
+/* Runs a block of a computed call. */
+static PyObject *compute(HookObject *self, PyObject *args, PyObject *kwargs) {
+    SessionObject *const session = self->session;
+    const ws_stage *const stage = &session->stages[self->stage];
+    if (check_layout(session, stage, args, kwargs) != 0) {
+        return NULL;
+    }
+    PyObject *result = run(self, args, kwargs);
+    if (result != NULL && ws_session_is_active(session) && note_stream(session, stage, result) != 0) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
 static PyObject *call_block(HookObject *self, PyObject *args, PyObject *kwargs) {
@@ -29,8 +81,9 @@ static PyObject *call_block(HookObject *self, PyObject *args, PyObject *kwargs) 
             return same;
         }
         /* Running the block wastes time and nothing else: the end of the trunk comes from the cache either way. */
+        return run(self, args, kwargs);
     }
-    return run(self, args, kwargs);
+    return compute(self, args, kwargs);
 }
 
 /* probe: NULL where the metric compares the output itself, else the fp32 copy of the block's input, which becomes its residual. */
@@ -90,7 +143,7 @@ static PyObject *call_first(HookObject *self, PyObject *args, PyObject *kwargs, 
     PyObject *probe = NULL; /* new */
     const int copied = copy_probe(session, input, &probe);
     Py_DECREF(input);
-    PyObject *result = copied != 0 ? NULL : run(self, args, kwargs); /* new */
+    PyObject *result = copied != 0 ? NULL : compute(self, args, kwargs); /* new */
     if (result == NULL || !ws_session_is_active(session)) { /* also when the block closed the session */
         Py_XDECREF(probe);
         return result;
@@ -140,7 +193,7 @@ static PyObject *call_last(HookObject *self, PyObject *args, PyObject *kwargs, c
         /* Where nothing could be injected the call will be run again without the cache. */
         return changed != NULL || PyErr_Occurred() ? changed : run(self, args, kwargs);
     }
-    PyObject *result = run(self, args, kwargs); /* new */
+    PyObject *result = compute(self, args, kwargs); /* new */
     if (result == NULL || !ws_session_is_active(session)) {
         return result;
     }

@@ -134,6 +134,7 @@ int ws_plan_read_stages(SessionObject *session, PyObject *stages) {
         if (read != 0) {
             return -1;
         }
+        session->checks_layout |= session->stages[i].within != WS_WITHIN_SAME;
     }
     return 0;
 }

@@ -43,6 +43,7 @@ static int read_operations(SessionObject *self, PyObject *operations) {
         {"replace_tokens", &self->replace_tokens},
         {"finish_part", &self->finish_part},
         {"take_part", &self->take_part},
+        {"holds", &self->holds},
         {"offload", &self->offload},
         {"fetch", &self->fetch},
     };
@@ -284,6 +285,7 @@ static PyObject *session_close_call(PyObject *object, PyObject *args) {
         ws_entries_drop_all(self); /* nothing will be reused any more, and memory belongs to the model */
     }
     Py_CLEAR(self->final_state);
+    Py_CLEAR(self->stream);
     Py_CLEAR(self->entry_probe);
     Py_CLEAR(self->sigma);
     if (remove_hooks(self) != 0) {
@@ -356,6 +358,8 @@ static int session_clear(PyObject *object) {
     Py_CLEAR(self->replace_tokens);
     Py_CLEAR(self->finish_part);
     Py_CLEAR(self->take_part);
+    Py_CLEAR(self->holds);
+    Py_CLEAR(self->stream);
     Py_CLEAR(self->offload);
     Py_CLEAR(self->fetch);
     Py_CLEAR(self->empty_arguments);
@@ -410,6 +414,8 @@ static int session_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->replace_tokens);
     Py_VISIT(self->finish_part);
     Py_VISIT(self->take_part);
+    Py_VISIT(self->holds);
+    Py_VISIT(self->stream);
     Py_VISIT(self->offload);
     Py_VISIT(self->fetch);
     Py_VISIT(self->empty_arguments);

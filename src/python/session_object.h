@@ -85,7 +85,7 @@ struct SessionObject {
     ws_session *session;
     /* Operators over tensors, all called positionally (python/wavespeed/operations.py). */
     PyObject *distance, *finish, *apply, *apply_in_place, *moments, *combine_in_place, *read, *copy_to_float32, *out_of_memory;
-    PyObject *pack, *unpack, *join, *replace_tokens, *finish_part, *take_part, *offload, *fetch;
+    PyObject *pack, *unpack, *join, *replace_tokens, *finish_part, *take_part, *holds, *offload, *fetch;
     Py_ssize_t history; /* stored evaluations per entry: 1, or WS_HISTORY for a forecast */
     bool compares_output; /* the probe is the first block's output; else its residual */
     ws_stage stages[WS_STAGES];
@@ -94,6 +94,7 @@ struct SessionObject {
     ws_within final_part;      /* which tokens of the state the head is given, where it is given fewer */
     bool offloads;             /* what is stored rests in host memory (cache_device = cpu) */
     PyObject *empty_arguments; /* tuple of str: keywords of the first block that forbid reuse when they are () */
+    bool checks_layout;        /* a stage holds the first one's main stream within, and no call has shown where yet */
     PyObject *hooks;           /* list of HookObject */
     PyObject *tail;            /* early exit: the HookObject of the head that the last computed call used */
     PyObject *tail_dtype;
@@ -109,6 +110,7 @@ struct SessionObject {
     bool suspended; /* the rest of this call runs as if the hooks were not there */
     bool inside;    /* early exit: the model's forward is running */
     bool leaving;   /* early exit: LeaveModel is on its way */
+    PyObject *stream;      /* main stream of the block before, while the layout is not checked */
     PyObject *entry_probe; /* early exit: fp32 copy of what the compared part was given */
     unsigned long thread;
     PyObject *sigma;       /* (1,) tensor */

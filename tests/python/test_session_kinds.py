@@ -127,6 +127,17 @@ def test_joint_tokens_keep_what_is_not_the_main_stream() -> None:
     assert model.calls() == [2, 1, 1, 1, 1]
 
 
+def test_streams_joined_in_another_order_switch_the_cache_off_before_anything_is_reused() -> None:
+    model = Model()
+    head = (*JOINT_TAIL[:4], "head")
+    session = session_of((DOUBLE, head), blocks_of(model.double_blocks, model.single_blocks))
+    plain = model(picture())
+    for _ in range(3):
+        assert torch.equal(evaluate(session, model, picture()), plain)
+    assert session.statistics()["disabled"] == "its streams are joined in another order than its descriptor says"
+    assert model.slots() == ["absent"] * len(model.slots())
+
+
 def test_streams_that_the_next_stage_joins_are_kept_together() -> None:
     model = Model()
     first = ((("img", 0), ("txt", 1)), ("img", "txt"), ("txt", "img"), "tokens")
