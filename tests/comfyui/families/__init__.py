@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import flux, stable_diffusion_3, wan
+from . import flux, stable_diffusion_3, unet_tmp, wan
 
-FAMILIES = {**flux.FAMILIES, **stable_diffusion_3.FAMILIES, **wan.FAMILIES}
+FAMILIES = {**flux.FAMILIES, **stable_diffusion_3.FAMILIES, **wan.FAMILIES, **unet_tmp.FAMILIES}
