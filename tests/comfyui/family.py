@@ -54,6 +54,12 @@ class Family:
     """What the conditioning of this family carries besides the usual."""
     change: Callable[[Any], None] = field(default=lambda _diffusion_model: None)
     """Done to the loaded model."""
+    timed: str = ""
+    """Further layers through which the timestep acts, see TIMED_LAYER: a regular expression."""
+    more_latents: tuple[tuple[int, ...], ...] = ()
+    """Shapes of the latents beside the first, for models of several streams (video with audio)."""
+    beside: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Weights that the checkpoint holds beside the diffusion model, for what ComfyUI computes conds with: their shapes."""
 
 
 def instance(family: Family, *, published: bool = False) -> Any:
@@ -82,11 +88,12 @@ def _weights(family: Family, seed: int) -> dict[str, torch.Tensor]:
     """Names and shapes from the model's own class, values from a seed. Raises AbsentModelError."""
     empty = instance(family)
     weights = {}
-    for key, value in sorted(empty.state_dict().items()):
+    shapes = {name: value.shape for name, value in empty.state_dict().items()}
+    for key, shape in sorted({**shapes, **family.beside}.items()):
         # Seeded by name: a ComfyUI that adds a weight does not change all others.
         generator = torch.Generator().manual_seed(seed + zlib.crc32(key.encode()))
-        weight = torch.randn(value.shape, generator=generator) * SPREAD
-        if TIMED_LAYER.search(key):
+        weight = torch.randn(shape, generator=generator) * SPREAD
+        if TIMED_LAYER.search(key) or (family.timed and re.search(family.timed, key)):
             weight *= STRONG_BIAS if key.endswith(".bias") else CALM_WEIGHT
         if weight.dim() == 1 and key.endswith((".scale", "norm.weight", "ln_q.weight", "ln_k.weight")):
             weight += 1.0
@@ -117,10 +124,13 @@ def build(family: Family, *, seed: int = 0, dtype: torch.dtype = torch.float32, 
         if config_class is None:
             raise AbsentModelError(f"there is no supported model {family.core_config}")
         config = config_class(dict(family.config))
+        # Some of these classes put the sizes of the real model in.
+        config.unet_config.update(family.config)
         config.set_inference_dtype(dtype, None)
-        model = config.get_model(weights, "")
+        model = config.get_model(dict(weights), "")
         # The converted names are those of the class already: the weights come from it.
-        model.diffusion_model.load_state_dict(weights)
+        own = {name: value for name, value in weights.items() if name not in family.beside}
+        model.diffusion_model.load_state_dict(own)
         cpu = torch.device("cpu")
         patcher = comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
     expected = family.model_class.rpartition(".")[2]

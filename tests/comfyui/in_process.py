@@ -241,8 +241,15 @@ class ComfyUI:
         return Evaluated(results, calls, observed)
 
     @staticmethod
-    def empty_latent(family: str, batch: int = 1) -> torch.Tensor:
-        return torch.zeros((batch, *tiny_models.FAMILIES[family].latent[1:]))
+    def empty_latent(family: str, batch: int = 1) -> Any:
+        """A tensor, or ComfyUI's nested tensor of several for models of several streams."""
+        described = tiny_models.FAMILIES[family]
+        latents = [torch.zeros((batch * first, *rest)) for first, *rest in (described.latent, *described.more_latents)]
+        if len(latents) == 1:
+            return latents[0]
+        from comfy.nested_tensor import NestedTensor
+
+        return NestedTensor(latents)
 
     @staticmethod
     def count_blocks(model: Any, family: str) -> BlockCalls:

@@ -2,6 +2,29 @@
 
 from __future__ import annotations
 
-from . import flux, stable_diffusion_3, unet_tmp, wan
+from . import (
+    audio,
+    cross_attention,
+    flux,
+    hidream_o1,
+    single_stream,
+    stable_cascade,
+    stable_diffusion_3,
+    three_d,
+    unet,
+    wan,
+)
 
-FAMILIES = {**flux.FAMILIES, **stable_diffusion_3.FAMILIES, **wan.FAMILIES, **unet_tmp.FAMILIES}
+LINES = (
+    flux,
+    stable_diffusion_3,
+    wan,
+    cross_attention,
+    single_stream,
+    hidream_o1,
+    audio,
+    three_d,
+    unet,
+    stable_cascade,
+)
+FAMILIES = {name: family for line in LINES for name, family in line.FAMILIES.items()}
