@@ -266,7 +266,7 @@ class ComfyUI:
         finally:
             assert_nothing_is_left(model)
             assert list(diffusion_model.state_dict()) == names
-        return Run(latent, counter.counts(), self.texts.last())
+        return Run(one_tensor(latent), counter.counts(), self.texts.last())
 
 
 @dataclass(frozen=True)
@@ -286,6 +286,13 @@ class Evaluated:
     outputs: list[torch.Tensor]
     calls: list[tuple[int, ...]]
     run: Run
+
+
+def one_tensor(latent: Any) -> torch.Tensor:
+    """The latent itself, or the latents of several streams one behind the other."""
+    if isinstance(latent, torch.Tensor):
+        return latent
+    return torch.cat([part.flatten(1) for part in latent.unbind()], 1)
 
 
 def assert_nothing_is_left(model: Any) -> None:
