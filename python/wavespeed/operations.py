@@ -1,9 +1,9 @@
 """The arithmetic of the cache on tensors: the operators torch.ops.wavespeed.*, and what the extension is given to call.
 
-One meaning, two executors. On the CPU the shim (src/torch/shim.cpp) runs the native kernels; on every other device, and
-where the shim cannot be loaded, the same operators are the torch expressions below. As operators (and not as plain
-functions) they run on torch's stream, are traced by torch.compile, and belong to the process: a second copy of the pack
-uses those of the first.
+One meaning, two executors. On the CPU the shim (src/torch/shim.cpp) runs the native kernels in torch's own threads
+(docs/kernels.md); on every other device, and where the shim cannot be loaded, the same operators are the torch
+expressions below. As operators (and not as plain functions) they run on torch's stream, are traced by torch.compile,
+and belong to the process: a second copy of the pack uses those of the first.
 
     residual_distance(a, b)            [sum|a-b|, sum|b|], shape (2,)
     finish_residual_(base!, end)       base (float32) becomes end - base; returns sum|base| of the result, shape (1,)
@@ -21,6 +21,7 @@ better and rounded once. Sums have the dtype sum_dtype(device).
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -288,6 +289,13 @@ def _register(core: ModuleType | None) -> str:
     return reason
 
 
+def _level(core: ModuleType) -> str:
+    """The level of the CPU's vector units in use, and what became of the user's wish for another."""
+    level = core.status()["cpu_kernels"]
+    wanted = os.environ.get("WAVESPEED_CPU_LEVEL") or level
+    return level if wanted == level else f"{level}; this machine has no {wanted}, which WAVESPEED_CPU_LEVEL asks for"
+
+
 @functools.cache
 def load(core: ModuleType | None) -> Operations:
     """The operators for the extension module `core`. Never raises: without native kernels the work is done by torch."""
@@ -302,7 +310,7 @@ def load(core: ModuleType | None) -> Operations:
     if reason:
         executor = f"torch expressions, because {reason}"
     else:
-        kernels = "of another copy of this pack" if others_came_first else f"({core.status()['cpu_kernels']})"
+        kernels = "of another copy of this pack" if others_came_first else f"({_level(core)})"
         executor = f"native CPU kernels {kernels}, and torch expressions on other devices"
     return Operations(
         distance=distance,
