@@ -162,9 +162,10 @@ class ComfyUI:
         callback: Any = None,
     ) -> torch.Tensor:
         import comfy.sample
+        import comfy.utils
 
         empty = self.empty_latent(family, batch)
-        return comfy.sample.sample(
+        sampled = comfy.sample.sample(
             model,
             comfy.sample.prepare_noise(empty, seed),
             steps,
@@ -179,6 +180,8 @@ class ComfyUI:
             disable_pbar=True,
             seed=seed,
         )
+        # Of a video with sound, both in one row, as samplers see them.
+        return comfy.utils.pack_latents(sampled.unbind())[0] if sampled.is_nested else sampled
 
     def evaluate(
         self, model: Any, family: str, evaluations: list[Evaluation], *, cfg: float = 1.0, **conds: Any
@@ -226,8 +229,15 @@ class ComfyUI:
         return Evaluated(results, calls, observed)
 
     @staticmethod
-    def empty_latent(family: str, batch: int = 1) -> torch.Tensor:
-        return torch.zeros((batch, *tiny_models.FAMILIES[family].latent[1:]))
+    def empty_latent(family: str, batch: int = 1) -> Any:
+        """A tensor; for a model that makes a video with sound both, as core's node Concat AV Latent joins them."""
+        wanted = tiny_models.FAMILIES[family]
+        latents = [torch.zeros((batch, *shape[1:])) for shape in (wanted.latent, wanted.audio_latent) if shape]
+        if len(latents) == 1:
+            return latents[0]
+        import comfy.nested_tensor
+
+        return comfy.nested_tensor.NestedTensor(latents)
 
     def _observed(self, model: Any, run: Callable[[], torch.Tensor]) -> Run:
         diffusion_model = model.model.diffusion_model

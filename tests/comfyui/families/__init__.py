@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from . import flux, stable_diffusion_3, wan
+from . import cosmos, flux, lightricks, lumina, stable_diffusion_3, wan, wan_side_modules
 
-FAMILIES = {**flux.FAMILIES, **stable_diffusion_3.FAMILIES, **wan.FAMILIES}
+FAMILIES = {
+    **flux.FAMILIES,
+    **stable_diffusion_3.FAMILIES,
+    **wan.FAMILIES,
+    **wan_side_modules.FAMILIES,
+    **lightricks.FAMILIES,
+    **lumina.FAMILIES,
+    **cosmos.FAMILIES,
+}
 SUPPORTED = [name for name, family in FAMILIES.items() if family.stages]
