@@ -1,6 +1,7 @@
 # The native parts. A new source file is added to one of the four lists.
 set(WAVESPEED_CORE_SOURCES
   src/core/architecture.c
+  src/core/architecture_stage.c
   src/core/json.c
   src/core/node_schema.c
   src/core/options.c
@@ -9,14 +10,17 @@ set(WAVESPEED_CORE_SOURCES
   src/core/status.c)
 set(WAVESPEED_CPU_SOURCES
   src/cpu/kernels.c
-  src/cpu/kernels_scalar.c)
+  src/cpu/kernels_scalar.c
+  src/cpu/levels.c)
 set(WAVESPEED_PYTHON_SOURCES
   src/python/entries.c
   src/python/errors.c
   src/python/hooks.c
   src/python/module.c
   src/python/nodes.c
+  src/python/plan.c
   src/python/session_object.c
+  src/python/streams.c
   src/python/torch_shim.c)
 set(WAVESPEED_TORCH_SOURCES
   src/torch/shim.cpp)
@@ -25,9 +29,23 @@ set(WAVESPEED_TORCH_SOURCES
 set(WAVESPEED_CPU_OPTIONS -O3 -ffp-contract=off -fno-math-errno)
 set_source_files_properties(${WAVESPEED_CPU_SOURCES} PROPERTIES COMPILE_OPTIONS "${WAVESPEED_CPU_OPTIONS}")
 
+# The levels of the vector units: what this processor architecture has, each compiled for its own instructions and chosen at
+# run time (src/cpu/levels.c).
+set(WAVESPEED_LEVEL_SOURCES "")
+function(wavespeed_level source)
+  set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${WAVESPEED_CPU_OPTIONS};${ARGN}")
+  set(WAVESPEED_LEVEL_SOURCES ${WAVESPEED_LEVEL_SOURCES} ${source} PARENT_SCOPE)
+endfunction()
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  wavespeed_level(src/cpu/kernels_avx2.c -mavx2 -mf16c)
+  wavespeed_level(src/cpu/kernels_avx512.c -mavx512f)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+  wavespeed_level(src/cpu/kernels_neon.c)
+endif()
+
 # wavespeed_core: everything that knows neither Python nor torch. wavespeed_add_core() is also used for the sanitized copy.
 function(wavespeed_add_core name)
-  add_library(${name} STATIC ${WAVESPEED_CORE_SOURCES} ${WAVESPEED_CPU_SOURCES})
+  add_library(${name} STATIC ${WAVESPEED_CORE_SOURCES} ${WAVESPEED_CPU_SOURCES} ${WAVESPEED_LEVEL_SOURCES})
   target_include_directories(${name} PUBLIC include PRIVATE src)
   target_link_libraries(${name} PUBLIC wavespeed_cjson m)
   wavespeed_warnings(${name})

@@ -79,6 +79,11 @@ if(WAVESPEED_CLANG)
   set(clang ${WAVESPEED_CLANG} -std=c11 -fsyntax-only -Werror ${WAVESPEED_C_WARNINGS} -Iinclude -Isrc ${folders})
   add_test(NAME clang_warnings.core COMMAND ${clang} -Wpedantic ${WAVESPEED_CORE_SOURCES} ${WAVESPEED_CPU_SOURCES}
     WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  foreach(source IN LISTS WAVESPEED_LEVEL_SOURCES)
+    cmake_path(GET source STEM stem)
+    get_source_file_property(options ${source} COMPILE_OPTIONS)
+    add_test(NAME clang_warnings.${stem} COMMAND ${clang} -Wpedantic ${options} ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  endforeach()
   add_test(NAME clang_warnings.python COMMAND ${clang} -DPy_LIMITED_API=0x030A0000 ${WAVESPEED_PYTHON_SOURCES}
     WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 else()

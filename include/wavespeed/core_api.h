@@ -14,18 +14,20 @@
 extern "C" {
 #endif
 
-enum { WS_CORE_API_VERSION = 1 };
+enum { WS_CORE_API_VERSION = 2 };
 
 /* Append only; raise the version when a meaning changes. size and version come first for ever. */
 typedef struct ws_core_api {
     uint32_t size;
     uint32_t version;
-    void (*residual_distance)(ws_dtype dtype, const void *a, const void *b, size_t n, ws_sums *out);
-    double (*residual_finish)(ws_dtype dtype, float *base, const void *end, size_t n);
-    void (*residual_apply)(ws_dtype dtype, void *out, const void *hidden, const float *residual, size_t n);
-    void (*residual_moments)(ws_dtype dtype, const void *probe, const void *const stored[WS_HISTORY], size_t n, ws_moments *out);
-    void (*residual_combine)(ws_dtype dtype, void *out, const void *hidden, const float *const residuals[WS_HISTORY],
-                             const float coefficients[WS_HISTORY], size_t n);
+    void (*residual_distance)(const ws_cpu_executor *executor, ws_dtype dtype, const void *a, const void *b, size_t n, ws_sums *out);
+    double (*residual_finish)(const ws_cpu_executor *executor, ws_dtype dtype, float *base, const void *end, size_t n);
+    void (*residual_apply)(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden, const float *residual,
+                           size_t n);
+    void (*residual_moments)(const ws_cpu_executor *executor, ws_dtype dtype, const void *probe,
+                             const void *const stored[WS_HISTORY], size_t n, ws_moments *out);
+    void (*residual_combine)(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
+                             const float *const residuals[WS_HISTORY], const float coefficients[WS_HISTORY], size_t n);
 } ws_core_api;
 
 typedef enum ws_torch_result {

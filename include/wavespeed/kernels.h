@@ -1,11 +1,12 @@
-/* The arithmetic of the cache over flat arrays: one table of functions per executor (scalar now; SIMD levels and CUDA
- * join behind the same table).
+/* The arithmetic of the cache over flat arrays: one table of functions per level of the CPU's vector units, and loops over whole
+ * arrays that may share the work among threads.
  *
- * Numerics, the same for every executor, level and thread count: a sum is formed in fp32 in WS_KERNEL_LANES virtual lanes over
+ * Numerics, the same for every level and thread count: a sum is formed in fp32 in WS_KERNEL_LANES virtual lanes over
  * blocks of WS_KERNEL_BLOCK elements, folded into fp64 after each block, and chunks of WS_KERNEL_CHUNK elements are added in
  * index order in fp64. Element k of a block belongs to lane k % WS_KERNEL_LANES; a block's lanes are added to 32 fp64
  * lanes, and a chunk ends by adding these 32 in index order. 16-bit inputs are converted exactly. NaN and infinity propagate
- * into the sums. Denormals are kept as long as the calling thread does not flush them. */
+ * into the sums; a NaN's sign and payload are nobody's promise. The functions for whole arrays keep denormals and round to nearest
+ * whatever the calling thread is set to. */
 #ifndef WAVESPEED_KERNELS_H
 #define WAVESPEED_KERNELS_H
 
@@ -44,7 +45,7 @@ typedef struct ws_moments {
     double ee, ed1, ed2, d1d1, d1d2, d2d2;
 } ws_moments;
 
-/* One executor. Each function handles one chunk, n <= WS_KERNEL_CHUNK elements; pointers need only the alignment of their
+/* One level. Each function handles one chunk, n <= WS_KERNEL_CHUNK elements; pointers need only the alignment of their
  * element type. */
 typedef struct ws_kernels {
     const char *name;
@@ -64,12 +65,25 @@ typedef struct ws_kernels {
                                     const float coefficients[WS_HISTORY], size_t n);
 } ws_kernels;
 
-extern const ws_kernels ws_kernels_scalar;
+/* The levels that this machine can run, best first ("avx512", "avx2", "neon", "scalar"); NULL from the last one on. */
+const ws_kernels *ws_kernels_level(size_t index);
 
-/* The executor used on this machine's CPU. */
+/* The level that is used: the one that the environment variable WAVESPEED_CPU_LEVEL names when this machine can run it, else the
+ * best. Asked once per process. */
 const ws_kernels *ws_kernels_cpu(void);
 
-/* Whole arrays, any n, chunk by chunk on the CPU executor.
+/* body(begin, end, context) does the work of the indices [begin, end). It may run in several threads at once. */
+typedef void ws_loop_body(int64_t begin, int64_t end, void *context);
+
+/* Calls body so that every index of [0, n) is in one of the calls, and returns when all of them are done. */
+typedef void ws_parallel_for(int64_t n, ws_loop_body *body, void *context);
+
+typedef struct ws_cpu_executor {
+    const ws_kernels *kernels;    /* NULL: ws_kernels_cpu() */
+    ws_parallel_for *parallel_for; /* NULL: everything in the calling thread */
+} ws_cpu_executor;
+
+/* Whole arrays, any n, chunk by chunk.
  *
  * ws_residual_distance: how far is probe a from the stored probe b?
  * ws_residual_finish: base holds the hidden state after the first block in fp32 (exact for 16-bit models) and becomes
@@ -78,12 +92,14 @@ const ws_kernels *ws_kernels_cpu(void);
  *   overlap. Returns sum |residual|.
  * ws_residual_apply: out of place, or in place when out == hidden.
  * ws_residual_moments, ws_residual_combine: the same two for a forecast from three stored evaluations. */
-void ws_residual_distance(ws_dtype dtype, const void *a, const void *b, size_t n, ws_sums *out);
-double ws_residual_finish(ws_dtype dtype, float *base, const void *end, size_t n);
-void ws_residual_apply(ws_dtype dtype, void *out, const void *hidden, const float *residual, size_t n);
-void ws_residual_moments(ws_dtype dtype, const void *probe, const void *const stored[WS_HISTORY], size_t n, ws_moments *out);
-void ws_residual_combine(ws_dtype dtype, void *out, const void *hidden, const float *const residuals[WS_HISTORY],
-                         const float coefficients[WS_HISTORY], size_t n);
+void ws_residual_distance(const ws_cpu_executor *executor, ws_dtype dtype, const void *a, const void *b, size_t n, ws_sums *out);
+double ws_residual_finish(const ws_cpu_executor *executor, ws_dtype dtype, float *base, const void *end, size_t n);
+void ws_residual_apply(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden, const float *residual,
+                       size_t n);
+void ws_residual_moments(const ws_cpu_executor *executor, ws_dtype dtype, const void *probe, const void *const stored[WS_HISTORY],
+                         size_t n, ws_moments *out);
+void ws_residual_combine(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
+                         const float *const residuals[WS_HISTORY], const float coefficients[WS_HISTORY], size_t n);
 
 #ifdef __cplusplus
 }

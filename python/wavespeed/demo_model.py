@@ -36,7 +36,7 @@ class DemoPrompt:
         classes = json.loads((FOLDER / "classes.json").read_text(encoding="utf-8"))
         self.guidance: dict[str, float] = {name: float(number) for number, name in enumerate(classes["classes"])}
         self.guidance[NOTHING] = float(classes["null_class"])
-        self.choices = list(self.guidance)
+        self.choices = {"subject": list(self.guidance)}
 
     def run(self, subject: str, unique_id: str | None = None) -> tuple[Any]:
         """A CONDITIONING for the demo model.

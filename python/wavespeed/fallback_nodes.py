@@ -16,7 +16,7 @@ WIDGET_OPTIONS = ("default", "min", "max", "step", "tooltip")
 class PassThrough:
     """Stands in for a node that needs the native module."""
 
-    def __init__(self, reason: str, choices: tuple[str, ...]) -> None:
+    def __init__(self, reason: str, choices: dict[str, tuple[str, ...]]) -> None:
         self.reason = reason
         self.choices = choices
 
@@ -36,7 +36,7 @@ def _node_class(node: dict[str, Any], implementation: Any) -> type:
     def input_types() -> dict[str, Any]:
         groups: dict[str, Any] = {"required": {}, "optional": {}, "hidden": {"unique_id": "UNIQUE_ID"}}
         for entry in node["inputs"]:
-            kind = list(implementation.choices) if entry["type"] == "COMBO" else entry["type"]
+            kind = list(implementation.choices[entry["name"]]) if entry["type"] == "COMBO" else entry["type"]
             options = {name: entry[name] for name in WIDGET_OPTIONS if name in entry}
             groups["required" if entry["required"] else "optional"][entry["name"]] = (kind, options)
         return groups

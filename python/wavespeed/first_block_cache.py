@@ -8,6 +8,8 @@ from . import architecture, report
 from .run import WRAPPER_KEY, Engine, Settings, outer_sample_wrapper
 
 STRATEGIES = ("classic", "forecast")
+CACHE_DEVICES = ("gpu", "cpu")
+CHOICES = {"strategy": STRATEGIES, "cache_device": CACHE_DEVICES}
 PATCHER_METHODS = ("clone", "add_wrapper_with_key", "remove_wrappers_with_key", "get_model_object")
 
 
@@ -17,7 +19,7 @@ class ApplyFirstBlockCache:
     strategy is ours. The editor fills its first choice into old workflows, which so keep their pictures.
     """
 
-    choices = STRATEGIES
+    choices = CHOICES
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -51,6 +53,7 @@ class ApplyFirstBlockCache:
         end: float = 1.0,
         max_consecutive_cache_hits: int = -1,
         strategy: str = STRATEGIES[0],
+        cache_device: str = CACHE_DEVICES[0],
         unique_id: str | None = None,
     ) -> tuple[Any]:
         missing = [name for name in PATCHER_METHODS if not hasattr(model, name)]
@@ -59,8 +62,9 @@ class ApplyFirstBlockCache:
                 f"The model input is a {type(model).__name__}, not a diffusion model that ComfyUI can patch. "
                 "Connect the MODEL output of a loader or of another model node."
             )
-        if strategy not in STRATEGIES:
-            raise ValueError(f"strategy is {strategy!r}; it must be one of {', '.join(STRATEGIES)}.")
+        for name, value in (("strategy", strategy), ("cache_device", cache_device)):
+            if value not in CHOICES[name]:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(CHOICES[name])}.")
         on = self.engine.core.check_options(residual_diff_threshold, start, end, max_consecutive_cache_hits)
         diffusion_model = self._object(model, object_to_patch)
         if not on:
@@ -68,7 +72,11 @@ class ApplyFirstBlockCache:
             report.show_on_node(f"Off: {off}.", unique_id)
             return (model,)
         try:
-            architecture.find(self.engine.architectures, diffusion_model)
+            descriptor = architecture.find(self.engine.architectures, diffusion_model)
+            # A class without a descriptor is looked at when it is sampled, if it is what ComfyUI samples.
+            if descriptor is None and diffusion_model is not model.get_model_object("diffusion_model"):
+                kind = type(diffusion_model).__name__
+                raise architecture.UnsupportedModelError(f"object_to_patch names a {kind}, which is no diffusion model")
         except architecture.UnsupportedModelError as problem:
             report.tell(f"Passed through: {problem}.", unique_id)
             return (model,)
@@ -81,14 +89,13 @@ class ApplyFirstBlockCache:
             end=end,
             max_consecutive_hits=max_consecutive_cache_hits,
             strategy=strategy,
+            cache_device=cache_device,
             node_id=unique_id,
         )
         patched = model.clone()
         # The last of several such nodes wins; two caches in one model would measure each other.
         patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY)
-        patched.add_wrapper_with_key(
-            WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, outer_sample_wrapper(self.engine, settings)
-        )
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, outer_sample_wrapper(self.engine, settings))
         return (patched,)
 
     @staticmethod

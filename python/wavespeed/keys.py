@@ -64,3 +64,20 @@ def _weights(weight_hooks: Any) -> tuple[Any, ...]:
     """Strength of every weight hook: a keyframe changes the model without changing the first block's input."""
     hooks = getattr(weight_hooks, "hooks", None) or ()
     return tuple((id(hook), getattr(hook, "strength", None)) for hook in hooks)
+
+
+def whole_batch(call: tuple[Key, ...]) -> tuple[Key, ...]:
+    """One key for all conds together, for models whose rows do not follow the order of the conds."""
+    _, _, _, window, fingerprint = call[0]
+    return ((0, len(call), hash(call) & MASK, window, fingerprint),)
+
+
+def replaces_blocks(transformer_options: dict[str, Any]) -> bool:
+    """Whether other nodes stand in for blocks in this call."""
+    return any((transformer_options.get("patches_replace") or {}).values())
+
+
+def replaces_block(transformer_options: dict[str, Any], number: int) -> bool:
+    """Whether another node stands in for a block of this number, in whichever list of the model."""
+    entries = ((transformer_options.get("patches_replace") or {}).get("dit") or {}).keys()
+    return any(isinstance(entry, tuple) and entry[-1] == number for entry in entries)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, _native, architecture, conflicts, demo_model, fallback_nodes, operations
-from .first_block_cache import STRATEGIES, ApplyFirstBlockCache
+from .first_block_cache import CHOICES, ApplyFirstBlockCache
 from .run import Engine
 
 log = logging.getLogger("wavespeed")
@@ -29,7 +29,7 @@ def status() -> dict[str, Any]:
         "version": __version__,
         "native": ENGINE.core.__file__,
         "executor": ENGINE.operations.executor,
-        "families": sorted({entry.family for entry in ENGINE.architectures.values()}),
+        "families": sorted({entry.family for entry in ENGINE.architectures.values() if not entry.excluded}),
         **ENGINE.core.status(),
     }
 
@@ -38,7 +38,7 @@ def _implementations() -> dict[str, Any]:
     found: dict[str, Any] = {
         "ApplyFBCacheOnModel": ApplyFirstBlockCache(ENGINE)
         if ENGINE is not None
-        else fallback_nodes.PassThrough(_native.reason, STRATEGIES)
+        else fallback_nodes.PassThrough(_native.reason, CHOICES)
     }
     if demo_model.is_offered():
         demo_model.offer_files()

@@ -1,9 +1,9 @@
 """The arithmetic of the cache on tensors: the operators torch.ops.wavespeed.*, and what the extension is given to call.
 
-One meaning, two executors. On the CPU the shim (src/torch/shim.cpp) runs the native kernels; on every other device, and
-where the shim cannot be loaded, the same operators are the torch expressions below. As operators (and not as plain
-functions) they run on torch's stream, are traced by torch.compile, and belong to the process: a second copy of the pack
-uses those of the first.
+One meaning, two executors. On the CPU the shim (src/torch/shim.cpp) runs the native kernels in torch's own threads
+(docs/kernels.md); on every other device, and where the shim cannot be loaded, the same operators are the torch
+expressions below. As operators (and not as plain functions) they run on torch's stream, are traced by torch.compile,
+and belong to the process: a second copy of the pack uses those of the first.
 
     residual_distance(a, b)            [sum|a-b|, sum|b|], shape (2,)
     finish_residual_(base!, end)       base (float32) becomes end - base; returns sum|base| of the result, shape (1,)
@@ -21,9 +21,10 @@ better and rounded once. Sums have the dtype sum_dtype(device).
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 SHIM_FILE = Path(__file__).with_name("_torch_shim.so")
 
 SUPPORTED_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
+
+Streams = tuple[Any, ...]
+"""Tensors of any shape with the same batch, or tuples of such; what a block calls its hidden states."""
 
 DEVICES_WITH_FLOAT64 = frozenset({"cpu", "cuda", "meta"})
 
@@ -52,6 +56,15 @@ class Operations:
     combine_in_place: Callable[..., None]
     read: Callable[[list[torch.Tensor]], list[float]]
     copy_to_float32: Callable[[torch.Tensor], torch.Tensor]
+    pack: Callable[[Streams], torch.Tensor]
+    unpack: Callable[[torch.Tensor, Streams], Streams]
+    join: Callable[[tuple[torch.Tensor, ...]], torch.Tensor]
+    replace_tokens: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+    finish_part: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor | None]
+    take_part: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+    holds: Callable[[torch.Tensor, torch.Tensor, bool], bool]
+    offload: Callable[[torch.Tensor], torch.Tensor]
+    fetch: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     out_of_memory: type[Exception]
     """What torch raises when a device has no memory left."""
     executor: str
@@ -276,6 +289,13 @@ def _register(core: ModuleType | None) -> str:
     return reason
 
 
+def _level(core: ModuleType) -> str:
+    """The level of the CPU's vector units in use, and what became of the user's wish for another."""
+    level = core.status()["cpu_kernels"]
+    wanted = os.environ.get("WAVESPEED_CPU_LEVEL") or level
+    return level if wanted == level else f"{level}; this machine has no {wanted}, which WAVESPEED_CPU_LEVEL asks for"
+
+
 @functools.cache
 def load(core: ModuleType | None) -> Operations:
     """The operators for the extension module `core`. Never raises: without native kernels the work is done by torch."""
@@ -290,7 +310,7 @@ def load(core: ModuleType | None) -> Operations:
     if reason:
         executor = f"torch expressions, because {reason}"
     else:
-        kernels = "of another copy of this pack" if others_came_first else f"({core.status()['cpu_kernels']})"
+        kernels = "of another copy of this pack" if others_came_first else f"({_level(core)})"
         executor = f"native CPU kernels {kernels}, and torch expressions on other devices"
     return Operations(
         distance=distance,
@@ -301,6 +321,15 @@ def load(core: ModuleType | None) -> Operations:
         combine_in_place=combine,
         read=read,
         copy_to_float32=copy_to_float32,
+        pack=pack,
+        unpack=unpack,
+        join=join,
+        replace_tokens=replace_tokens,
+        finish_part=finish_part,
+        take_part=take_part,
+        holds=holds,
+        offload=offload,
+        fetch=fetch,
         out_of_memory=getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),
         executor=executor,
     )
@@ -319,3 +348,82 @@ def read(tensors: list[torch.Tensor]) -> list[float]:
 def copy_to_float32(hidden: torch.Tensor) -> torch.Tensor:
     """A new contiguous float32 tensor, also when hidden is one already."""
     return hidden.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+
+# ---- Streams: several hidden states kept as one tensor ---------------------------------------------------------------
+
+
+def _tensors(streams: Streams) -> list[torch.Tensor]:
+    """All tensors, in order."""
+    return [tensor for part in streams for tensor in (_tensors(part) if isinstance(part, (tuple, list)) else [part])]
+
+
+def pack(streams: Streams) -> torch.Tensor:
+    """(B, elements of a row of every stream)"""
+    return torch.cat([tensor.flatten(1) for tensor in _tensors(streams)], 1)
+
+
+def unpack(packed: torch.Tensor, streams: Streams) -> Streams:
+    """The streams that were packed, as new tensors in the structure, shapes and dtypes of `streams`."""
+    rest = iter(packed.split([tensor[0].numel() for tensor in _tensors(streams)], 1))
+
+    def take(part: Any) -> Any:
+        if isinstance(part, (tuple, list)):
+            return type(part)(take(item) for item in part)
+        return next(rest).reshape(part.shape).to(part.dtype)
+
+    return tuple(take(part) for part in streams)
+
+
+def join(streams: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """(B, all tokens, width), as a model joins its streams before its single-stream blocks."""
+    return torch.cat(streams, 1)
+
+
+def replace_tokens(joint: torch.Tensor, state: torch.Tensor, at_tail: bool) -> torch.Tensor:
+    """joint (B, N, width) with its first or last n tokens replaced by those of state (B, n, width); a new tensor."""
+    others = joint.shape[1] - state.shape[1]
+    state = state.to(joint.dtype)
+    parts = (joint[:, :others], state) if at_tail else (state, joint[:, state.shape[1] :])
+    return torch.cat(parts, 1)
+
+
+def take_part(state: torch.Tensor, end: torch.Tensor, at_tail: bool) -> torch.Tensor:
+    """A view of the first or last tokens of state (B, N, width), as many as end (B, n, width) has."""
+    count = min(end.shape[1], state.shape[1])
+    return state.narrow(1, state.shape[1] - count if at_tail else 0, count)
+
+
+def holds(joint: torch.Tensor, stream: torch.Tensor, at_tail: bool) -> bool:
+    """Whether the first or last tokens of joint (B, N, width) are stream (B, n, width). Waits for the device."""
+    part = take_part(joint, stream, at_tail)
+    return part.shape == stream.shape and torch.equal(part, stream)
+
+
+def finish_part(base: torch.Tensor, end: torch.Tensor, at_tail: bool) -> torch.Tensor | None:
+    """finish_residual_ where the head is given only the first or last tokens; the residual of the others is 0.
+
+    None, with base untouched, where end is no such part of it.
+    """
+    part = take_part(base, end, at_tail)
+    if part.shape != end.shape or base.device != end.device:
+        return None
+    difference = torch.sub(end, part)
+    base.zero_()
+    part.copy_(difference)
+    return _total(base.abs()).reshape(1)
+
+
+# ---- Where the cache rests -------------------------------------------------------------------------------------------
+
+
+def offload(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in host memory; page-locked for a GPU, so that fetching it runs at the speed of the bus."""
+    if tensor.is_cpu:
+        return tensor.clone()
+    return torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda).copy_(tensor)
+
+
+def fetch(stored: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A copy of an offloaded tensor on the device of `like`, ordered with what that device does next."""
+    return stored.to(like.device, non_blocking=True)

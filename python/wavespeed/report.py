@@ -48,7 +48,8 @@ def run_line(family: str, statistics: dict[str, Any], threshold: float, strategy
     if not evaluations:
         return f"{family} · cache idle: the first block was never called (another node may replace or skip it)"
     share = f" ({100 * reused / evaluations:.0f} %)" if reused else ""
-    parts = [f"{family} · {evaluations} evaluations: {statistics['computed']} computed, {reused} reused{share}"]
+    counted = "1 evaluation" if evaluations == 1 else f"{evaluations} evaluations"
+    parts = [f"{family} · {counted}: {statistics['computed']} computed, {reused} reused{share}"]
     if statistics["compared"]:
         parts.append(f"mean change {small_number(statistics['change_sum'] / statistics['compared'])}")
     parts.append(f"cache {bytes_text(statistics['bytes'])}")

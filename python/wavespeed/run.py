@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import architecture, keys, report
+from . import architecture, report
+from .discovery import Discovery, UndiscoveredModelError
+from .model_call import Member, ModelCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +39,7 @@ class Settings:
     end: float
     max_consecutive_hits: int
     strategy: str
+    cache_device: str
     node_id: str | None
 
 
@@ -47,6 +50,8 @@ class Engine:
     core: ModuleType
     operations: Operations
     architectures: dict[str, architecture.Architecture]
+    discovered: dict[type, architecture.Architecture] = field(default_factory=dict)
+    """Of classes without a descriptor, found by watching a call of theirs in this process."""
 
 
 class Run:
@@ -61,51 +66,68 @@ class Run:
         self.sigma_start = sigma_start
         self.sigma_end = sigma_end
         self.schedule = schedule
-        self.sessions: dict[int, tuple[str, Any]] = {}
+        self.members: dict[int, Member] = {}
+        self.discoveries: dict[int, Discovery] = {}
+        self.discovering = 0
+        """Evaluations in which a model was being discovered; no session counts them."""
         self.unsupported: dict[int, str] = {}
         self.lock = threading.Lock()
         self.last_text = time.monotonic()
 
-    def session_for(self, base_model: Any) -> Any | None:
-        """The native session of a BaseModel, or None for a model the cache leaves alone."""
+    def member_for(self, base_model: Any) -> Member | Discovery | None:
+        """What a BaseModel is to this run; None for a model the cache leaves alone."""
         identity = id(base_model)
         with self.lock:
-            if identity in self.sessions:
-                return self.sessions[identity][1]
             if identity in self.unsupported:
                 return None
-            try:
-                family, session = self._open_session(base_model)
-            except architecture.UnsupportedModelError as problem:
-                self.unsupported[identity] = str(problem)
-                return None
-            self.sessions[identity] = family, session
-            return session
+            if identity not in self.members and identity not in self.discoveries:
+                try:
+                    self._join(identity, self._diffusion_model(base_model))
+                except architecture.UnsupportedModelError as problem:
+                    self.unsupported[identity] = str(problem)
+                    return None
+            return self.members.get(identity) or self.discoveries[identity]
 
-    def _open_session(self, base_model: Any) -> tuple[str, Any]:
-        diffusion_model = base_model
-        for name in self.settings.object_to_patch.split("."):
-            diffusion_model = getattr(diffusion_model, name)
+    def _diffusion_model(self, base_model: Any) -> torch.nn.Module:
+        return architecture.module_at(base_model, self.settings.object_to_patch)
+
+    def _join(self, identity: int, diffusion_model: torch.nn.Module) -> None:
         descriptor = architecture.find(self.engine.architectures, diffusion_model)
+        if descriptor is None:
+            descriptor = self.engine.discovered.get(type(diffusion_model))
+        if descriptor is None:
+            self.discoveries[identity] = Discovery(diffusion_model)
+        else:
+            self.members[identity] = self._open(descriptor, diffusion_model)
+
+    def _open(self, descriptor: architecture.Architecture, diffusion_model: torch.nn.Module, **changed: Any) -> Member:
         plan = architecture.bind(descriptor, diffusion_model)
+        settings: dict[str, Any] = {
+            "threshold": self.settings.threshold,
+            "sigma_start": self.sigma_start,
+            "sigma_end": self.sigma_end,
+            "max_consecutive_hits": self.settings.max_consecutive_hits,
+            "strategy": self.settings.strategy,
+            "schedule": self.schedule,
+        }
         session = self.engine.core.Session(
-            threshold=self.settings.threshold,
-            sigma_start=self.sigma_start,
-            sigma_end=self.sigma_end,
-            max_consecutive_hits=self.settings.max_consecutive_hits,
             metric=descriptor.metric,
             stages=tuple(stage.layout() for stage in descriptor.stages),
             hooks=plan.hooks,
             operations=self.engine.operations,
-            strategy=self.settings.strategy,
-            schedule=self.schedule,
+            batch_dim=descriptor.batch_dim,
+            offloads=self.settings.cache_device == "cpu",
+            empty_arguments=descriptor.empty_arguments,
+            final_part=descriptor.final_part,
+            **(settings | changed),
         )
-        return descriptor.family, session
+        return Member(descriptor, plan.last_block, session)
 
     def predict_noise(self, executor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """PREDICT_NOISE wrapper: once per model evaluation, whatever ComfyUI splits it into."""
-        for _, session in self.sessions.values():
-            session.begin_evaluation()
+        for member in self.members.values():
+            member.session.begin_evaluation()
+        self.discovering += bool(self.discoveries)
         result = executor(*args, **kwargs)
         now = time.monotonic()
         if now - self.last_text > SECONDS_BETWEEN_TEXTS:
@@ -118,33 +140,45 @@ class Run:
 
         args: x (B, C, ...), sigma (B,), c_concat, c_crossattn, control, transformer_options.
         """
-        base_model = executor.class_obj
-        session = None if torch.is_grad_enabled() else self.session_for(base_model)
-        if session is None:
+        member = None if torch.is_grad_enabled() else self.member_for(executor.class_obj)
+        if member is None:
             return executor(*args, **kwargs)
-        call = keys.call_keys(args[5], getattr(base_model.current_patcher, "current_hooks", None))
-        if call is None or not session.open_call(call, args[1][:1]):
-            return executor(*args, **kwargs)
-        completed = run_again = False
+        call = ModelCall(executor, args, kwargs)
+        return self._discover(member, call) if isinstance(member, Discovery) else call.run_cached(member)
+
+    def _discover(self, discovery: Discovery, call: ModelCall) -> Any:
+        identity, diffusion_model = id(call.base_model), self._diffusion_model(call.base_model)
         try:
-            result = executor(*args, **kwargs)
-            completed = True
-        finally:
-            run_again = session.close_call(completed)
-        return executor(*args, **kwargs) if run_again else result
+            result, descriptor = discovery.run(
+                call, lambda found, **changed: self._open(found, diffusion_model, **changed)
+            )
+        except UndiscoveredModelError as problem:
+            result, descriptor = problem.result, None
+            with self.lock:
+                del self.discoveries[identity]
+                self.unsupported[identity] = str(problem)
+        if descriptor is not None:
+            self.engine.discovered[type(diffusion_model)] = descriptor
+            with self.lock:
+                del self.discoveries[identity]
+        return result
 
     def text(self) -> str:
         lines = [
-            report.run_line(family, session.statistics(), self.settings.threshold, self.settings.strategy)
-            for family, session in self.sessions.values()
+            report.run_line(
+                member.descriptor.family, member.session.statistics(), self.settings.threshold, self.settings.strategy
+            )
+            for member in self.members.values()
         ]
+        if self.members and self.discovering:
+            lines.append(f"{self.discovering} more were computed to find the model's blocks")
         lines += [f"Passed through: {reason}." for reason in self.unsupported.values()]
         return " | ".join(lines) or "Passed through: the model was never called."
 
     def close(self) -> None:
-        for _, session in self.sessions.values():
-            session.close()
-        self.sessions.clear()
+        for member in self.members.values():
+            member.session.close()
+        self.members.clear()
 
 
 def outer_sample_wrapper(engine: Engine, settings: Settings) -> Callable[..., Any]:

@@ -1,6 +1,10 @@
-/* Whole arrays, chunk by chunk. The chunks' sums are added in index order, so that an executor
- * which runs chunks in parallel and adds them afterwards gets the same bits. */
+/* Whole arrays, chunk by chunk. Chunks run in rounds, so that their sums have a fixed place on the stack; they are added in
+ * index order behind each round, whichever thread ran which chunk. */
 #include "wavespeed/kernels.h"
+
+#include <fenv.h>
+
+enum { ROUND = 256 }; /* chunks: 32 MiB of a 16-bit tensor, next to which the wait at the end of a round is nothing */
 
 static const size_t element_size[WS_DTYPE_COUNT] = {
     [WS_DTYPE_F32] = sizeof(float),
@@ -8,83 +12,211 @@ static const size_t element_size[WS_DTYPE_COUNT] = {
     [WS_DTYPE_F16] = sizeof(uint16_t),
 };
 
-static size_t chunk_length(size_t start, size_t n) {
-    return n - start < WS_KERNEL_CHUNK ? n - start : WS_KERNEL_CHUNK;
+static const ws_kernels *kernels_of(const ws_cpu_executor *executor) {
+    return executor->kernels != NULL ? executor->kernels : ws_kernels_cpu();
 }
 
-const ws_kernels *ws_kernels_cpu(void) {
-    return &ws_kernels_scalar;
+static const void *at(const void *array, ws_dtype dtype, size_t i) {
+    return (const unsigned char *)array + i * element_size[dtype];
 }
 
-void ws_residual_distance(ws_dtype dtype, const void *a, const void *b, size_t n, ws_sums *out) {
-    const size_t size = element_size[dtype];
-    const unsigned char *const probe = a;
-    const unsigned char *const stored = b;
+static void *writable_at(void *array, ws_dtype dtype, size_t i) {
+    return (unsigned char *)array + i * element_size[dtype];
+}
+
+/* ---- Rounds ----------------------------------------------------------------------------------------------------------- */
+
+/* chunk() handles the elements [start, start + n); place is the chunk's number within its round. */
+typedef struct chunk_loop {
+    void (*chunk)(void *operands, size_t place, size_t start, size_t n);
+    void *operands;
+    size_t n;     /* elements of the whole array */
+    size_t first; /* of this round */
+} chunk_loop;
+
+/* Rounding and the treatment of denormals belong to the thread, and threads of a pool may differ from the caller's. */
+static void run_chunks(int64_t begin, int64_t end, void *context) {
+    const chunk_loop *const loop = context;
+    fenv_t of_thread;
+    (void)fegetenv(&of_thread);
+    (void)fesetenv(FE_DFL_ENV);
+    for (size_t place = (size_t)begin; place < (size_t)end; ++place) {
+        const size_t start = loop->first + place * WS_KERNEL_CHUNK;
+        const size_t left = loop->n - start;
+        loop->chunk(loop->operands, place, start, left < WS_KERNEL_CHUNK ? left : WS_KERNEL_CHUNK);
+    }
+    (void)fesetenv(&of_thread);
+}
+
+/* Runs the round that begins at element loop->first, moves it on, and returns the number of chunks it had: 0 when all are done. */
+static size_t run_round(const ws_cpu_executor *executor, chunk_loop *loop) {
+    if (loop->first >= loop->n) {
+        return 0;
+    }
+    const size_t left = (loop->n - loop->first - 1) / WS_KERNEL_CHUNK + 1;
+    const size_t chunks = left < ROUND ? left : ROUND;
+    if (executor->parallel_for != NULL && chunks > 1) {
+        executor->parallel_for((int64_t)chunks, run_chunks, loop);
+    } else {
+        run_chunks(0, (int64_t)chunks, loop);
+    }
+    loop->first += chunks * WS_KERNEL_CHUNK;
+    return chunks;
+}
+
+/* ---- Distance ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct distance_operands {
+    const ws_kernels *kernels;
+    ws_dtype dtype;
+    const void *a, *b;
+    ws_sums part[ROUND];
+} distance_operands;
+
+static void distance_chunk(void *operands, size_t place, size_t start, size_t n) {
+    distance_operands *const of = operands;
+    of->part[place] = of->kernels->distance[of->dtype](at(of->a, of->dtype, start), at(of->b, of->dtype, start), n);
+}
+
+void ws_residual_distance(const ws_cpu_executor *executor, ws_dtype dtype, const void *a, const void *b, size_t n, ws_sums *out) {
+    distance_operands of;
+    of.kernels = kernels_of(executor);
+    of.dtype = dtype;
+    of.a = a;
+    of.b = b;
+    chunk_loop loop = {distance_chunk, &of, n, 0};
     ws_sums total = {0};
-    for (size_t start = 0; start < n; start += WS_KERNEL_CHUNK) {
-        const size_t offset = start * size;
-        const ws_sums sums = ws_kernels_cpu()->distance[dtype](probe + offset, stored + offset,
-                                                               chunk_length(start, n));
-        total.difference += sums.difference;
-        total.reference += sums.reference;
+    for (size_t chunks; (chunks = run_round(executor, &loop)) > 0;) {
+        for (size_t i = 0; i < chunks; ++i) {
+            total.difference += of.part[i].difference;
+            total.reference += of.part[i].reference;
+        }
     }
     *out = total;
 }
 
-double ws_residual_finish(ws_dtype dtype, float *base, const void *end, size_t n) {
-    const unsigned char *const state = end;
+/* ---- Moments ----------------------------------------------------------------------------------------------------------- */
+
+typedef struct moments_operands {
+    const ws_kernels *kernels;
+    ws_dtype dtype;
+    const void *probe;
+    const void *const *stored;
+    ws_moments part[ROUND];
+} moments_operands;
+
+static void moments_chunk(void *operands, size_t place, size_t start, size_t n) {
+    moments_operands *const of = operands;
+    const void *stored[WS_HISTORY];
+    for (size_t i = 0; i < WS_HISTORY; ++i) {
+        stored[i] = at(of->stored[i], of->dtype, start);
+    }
+    of->part[place] = of->kernels->moments[of->dtype](at(of->probe, of->dtype, start), stored, n);
+}
+
+void ws_residual_moments(const ws_cpu_executor *executor, ws_dtype dtype, const void *probe, const void *const stored[WS_HISTORY],
+                         size_t n, ws_moments *out) {
+    moments_operands of;
+    of.kernels = kernels_of(executor);
+    of.dtype = dtype;
+    of.probe = probe;
+    of.stored = stored;
+    chunk_loop loop = {moments_chunk, &of, n, 0};
+    ws_moments total = {0};
+    for (size_t chunks; (chunks = run_round(executor, &loop)) > 0;) {
+        for (size_t i = 0; i < chunks; ++i) {
+            total.difference += of.part[i].difference;
+            total.reference += of.part[i].reference;
+            total.ee += of.part[i].ee;
+            total.ed1 += of.part[i].ed1;
+            total.ed2 += of.part[i].ed2;
+            total.d1d1 += of.part[i].d1d1;
+            total.d1d2 += of.part[i].d1d2;
+            total.d2d2 += of.part[i].d2d2;
+        }
+    }
+    *out = total;
+}
+
+/* ---- Finish ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct finish_operands {
+    const ws_kernels *kernels;
+    ws_dtype dtype;
+    float *base;
+    const void *end;
+    double part[ROUND];
+} finish_operands;
+
+static void finish_chunk(void *operands, size_t place, size_t start, size_t n) {
+    finish_operands *const of = operands;
+    of->part[place] = of->kernels->finish[of->dtype](of->base + start, at(of->end, of->dtype, start), n);
+}
+
+double ws_residual_finish(const ws_cpu_executor *executor, ws_dtype dtype, float *base, const void *end, size_t n) {
+    finish_operands of;
+    of.kernels = kernels_of(executor);
+    of.dtype = dtype;
+    of.base = base;
+    of.end = end;
+    chunk_loop loop = {finish_chunk, &of, n, 0};
     double total = 0.0;
-    for (size_t start = 0; start < n; start += WS_KERNEL_CHUNK) {
-        const unsigned char *const chunk = state + start * element_size[dtype];
-        total += ws_kernels_cpu()->finish[dtype](base + start, chunk, chunk_length(start, n));
+    for (size_t chunks; (chunks = run_round(executor, &loop)) > 0;) {
+        for (size_t i = 0; i < chunks; ++i) {
+            total += of.part[i];
+        }
     }
     return total;
 }
 
-void ws_residual_apply(ws_dtype dtype, void *out, const void *hidden, const float *residual,
+/* ---- Apply and combine -------------------------------------------------------------------------------------------------- */
+
+typedef struct apply_operands {
+    const ws_kernels *kernels;
+    ws_dtype dtype;
+    void *out;
+    const void *hidden;
+    const float *residual;
+} apply_operands;
+
+static void apply_chunk(void *operands, size_t place, size_t start, size_t n) {
+    const apply_operands *const of = operands;
+    (void)place;
+    of->kernels->apply[of->dtype](writable_at(of->out, of->dtype, start), at(of->hidden, of->dtype, start), of->residual + start, n);
+}
+
+void ws_residual_apply(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden, const float *residual,
                        size_t n) {
-    unsigned char *const target = out;
-    const unsigned char *const source = hidden;
-    for (size_t start = 0; start < n; start += WS_KERNEL_CHUNK) {
-        const size_t offset = start * element_size[dtype];
-        ws_kernels_cpu()->apply[dtype](target + offset, source + offset, residual + start,
-                                       chunk_length(start, n));
+    apply_operands of = {kernels_of(executor), dtype, out, hidden, residual};
+    chunk_loop loop = {apply_chunk, &of, n, 0};
+    while (run_round(executor, &loop) > 0) {
     }
 }
 
-void ws_residual_moments(ws_dtype dtype, const void *probe, const void *const stored[WS_HISTORY], size_t n, ws_moments *out) {
-    const size_t size = element_size[dtype];
-    ws_moments total = {0};
-    for (size_t start = 0; start < n; start += WS_KERNEL_CHUNK) {
-        const size_t offset = start * size;
-        const void *history[WS_HISTORY];
-        for (size_t i = 0; i < WS_HISTORY; ++i) {
-            history[i] = (const unsigned char *)stored[i] + offset;
-        }
-        const ws_moments part =
-            ws_kernels_cpu()->moments[dtype]((const unsigned char *)probe + offset, history, chunk_length(start, n));
-        total.difference += part.difference;
-        total.reference += part.reference;
-        total.ee += part.ee;
-        total.ed1 += part.ed1;
-        total.ed2 += part.ed2;
-        total.d1d1 += part.d1d1;
-        total.d1d2 += part.d1d2;
-        total.d2d2 += part.d2d2;
+typedef struct combine_operands {
+    const ws_kernels *kernels;
+    ws_dtype dtype;
+    void *out;
+    const void *hidden;
+    const float *const *residuals;
+    const float *coefficients;
+} combine_operands;
+
+static void combine_chunk(void *operands, size_t place, size_t start, size_t n) {
+    const combine_operands *const of = operands;
+    (void)place;
+    const float *residuals[WS_HISTORY];
+    for (size_t i = 0; i < WS_HISTORY; ++i) {
+        residuals[i] = of->residuals[i] + start;
     }
-    *out = total;
+    of->kernels->combine[of->dtype](writable_at(of->out, of->dtype, start), at(of->hidden, of->dtype, start), residuals,
+                                    of->coefficients, n);
 }
 
-void ws_residual_combine(ws_dtype dtype, void *out, const void *hidden, const float *const residuals[WS_HISTORY],
-                         const float coefficients[WS_HISTORY], size_t n) {
-    unsigned char *const target = out;
-    const unsigned char *const source = hidden;
-    for (size_t start = 0; start < n; start += WS_KERNEL_CHUNK) {
-        const size_t offset = start * element_size[dtype];
-        const float *history[WS_HISTORY];
-        for (size_t i = 0; i < WS_HISTORY; ++i) {
-            history[i] = residuals[i] + start;
-        }
-        ws_kernels_cpu()->combine[dtype](target + offset, source + offset, history, coefficients, chunk_length(start, n));
+void ws_residual_combine(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
+                         const float *const residuals[WS_HISTORY], const float coefficients[WS_HISTORY], size_t n) {
+    combine_operands of = {kernels_of(executor), dtype, out, hidden, residuals, coefficients};
+    chunk_loop loop = {combine_chunk, &of, n, 0};
+    while (run_round(executor, &loop) > 0) {
     }
 }

@@ -1,55 +1,61 @@
-/* The portable executor: plain C in the summation order of kernels.h, written so that -O3 turns it
- * into vector code. It must be compiled without contraction and without -ffast-math: the order of
- * operations is the contract. */
-#include "wavespeed/kernels.h"
-
+/* The portable level: vectors of one float, in plain C that -O3 turns into whatever vectors the baseline has. */
 #include "cpu/float16.h"
 
 #include <math.h>
 
-enum { MOMENTS = 8 }; /* members of ws_moments */
+typedef float vector;
 
-static size_t block_end(size_t start, size_t n) {
-    return n - start < WS_KERNEL_BLOCK ? n : start + WS_KERNEL_BLOCK;
+enum { WIDTH = 1 };
+
+#define TABLE ws_kernels_scalar
+#define LEVEL "scalar"
+
+static inline vector zero(void) {
+    return 0.0f;
 }
 
-static void fold(double *restrict total, const float *restrict lanes) {
-    for (size_t lane = 0; lane < WS_KERNEL_LANES; ++lane) {
-        total[lane] += (double)lanes[lane];
-    }
+static inline vector broadcast(float value) {
+    return value;
 }
 
-static double sum_lanes(const double *lanes) {
-    double sum = 0.0;
-    for (size_t lane = 0; lane < WS_KERNEL_LANES; ++lane) {
-        sum += lanes[lane];
-    }
-    return sum;
+static inline vector add(vector a, vector b) {
+    return a + b;
 }
 
-#define ELEMENT float
-#define NAME(verb) verb##_f32
-#define TO_F32(x) (x)
-#define FROM_F32(x) (x)
-#include "cpu/kernels_template.h"
+static inline vector subtract(vector a, vector b) {
+    return a - b;
+}
 
-#define ELEMENT uint16_t
-#define NAME(verb) verb##_bf16
-#define TO_F32(x) ws_f32_from_bf16(x)
-#define FROM_F32(x) ws_bf16_from_f32(x)
-#include "cpu/kernels_template.h"
+static inline vector multiply(vector a, vector b) {
+    return a * b;
+}
 
-#define ELEMENT uint16_t
-#define NAME(verb) verb##_f16
-#define TO_F32(x) ws_f32_from_f16(x)
-#define FROM_F32(x) ws_f16_from_f32(x)
-#include "cpu/kernels_template.h"
+static inline vector magnitude(vector a) {
+    return fabsf(a);
+}
 
-const ws_kernels ws_kernels_scalar = {
-    .name = "scalar",
-    .distance = {distance_f32, distance_bf16, distance_f16},
-    .moments = {moments_f32, moments_bf16, moments_f16},
-    .finish = {finish_f32, finish_bf16, finish_f16},
-    .apply = {apply_f32, apply_bf16, apply_f16},
-    .combine = {combine_f32, combine_bf16, combine_f16},
-};
+static inline vector load_f32(const float *source) {
+    return *source;
+}
+
+static inline vector load_bf16(const uint16_t *source) {
+    return ws_f32_from_bf16(*source);
+}
+
+static inline vector load_f16(const uint16_t *source) {
+    return ws_f32_from_f16(*source);
+}
+
+static inline void store_f32(float *target, vector value) {
+    *target = value;
+}
+
+static inline void store_bf16(uint16_t *target, vector value) {
+    *target = ws_bf16_from_f32(value);
+}
+
+static inline void store_f16(uint16_t *target, vector value) {
+    *target = ws_f16_from_f32(value);
+}
+
+#include "cpu/kernels_level.h"

@@ -1,22 +1,25 @@
-/* The chunk functions of kernels.h for one dtype. kernels_scalar.c includes this once per
- * dtype, with these macros defined:
+/* The chunk functions of kernels.h for one dtype at one level. kernels_level.h includes this once per dtype, with these
+ * macros defined:
  *
  * - ELEMENT: the stored type
  * - NAME(verb): the name of a function
- * - TO_F32(x): exact
- * - FROM_F32(x): rounded to nearest even
+ * - LOAD(pointer): WIDTH elements as a vector, exact
+ * - STORE(pointer, vector): the same back, rounded to nearest even
  *
- * Work goes row by row, a row being WS_KERNEL_LANES elements, so that the lanes' loops have a
- * constant length and become a few vector instructions. The last, shorter row takes the same path
- * with its real length. */
+ * Work goes row by row, a row being WS_KERNEL_LANES elements in VECTORS vectors: loops of a constant length that become
+ * a few instructions, with the sums in registers. The last, shorter row is copied and filled up with zeros, which leave every
+ * sum as it is. */
 
-static inline void NAME(distance_row)(const ELEMENT *restrict a, const ELEMENT *restrict b,
-                                      size_t n, float *restrict difference,
-                                      float *restrict reference) {
-    for (size_t lane = 0; lane < n; ++lane) {
-        const float stored = TO_F32(b[lane]);
-        difference[lane] += fabsf(TO_F32(a[lane]) - stored);
-        reference[lane] += fabsf(stored);
+static inline void NAME(copy_short_row)(ELEMENT row[WS_KERNEL_LANES], const ELEMENT *source, size_t n) {
+    memset(row, 0, WS_KERNEL_LANES * sizeof(ELEMENT));
+    memcpy(row, source, n * sizeof(ELEMENT));
+}
+
+static inline void NAME(distance_row)(const ELEMENT *a, const ELEMENT *b, vector difference[VECTORS], vector reference[VECTORS]) {
+    for (size_t v = 0; v < VECTORS; ++v) {
+        const vector stored = LOAD(b + v * WIDTH);
+        difference[v] = add(difference[v], magnitude(subtract(LOAD(a + v * WIDTH), stored)));
+        reference[v] = add(reference[v], magnitude(stored));
     }
 }
 
@@ -27,37 +30,43 @@ static ws_sums NAME(distance)(const void *a, const void *b, size_t n) {
     double reference_total[WS_KERNEL_LANES] = {0};
     for (size_t start = 0; start < n; start += WS_KERNEL_BLOCK) {
         const size_t end = block_end(start, n);
-        float difference[WS_KERNEL_LANES] = {0};
-        float reference[WS_KERNEL_LANES] = {0};
+        vector difference[VECTORS];
+        vector reference[VECTORS];
+        clear(difference);
+        clear(reference);
         size_t i = start;
         for (; i + WS_KERNEL_LANES <= end; i += WS_KERNEL_LANES) {
-            NAME(distance_row)(probe + i, stored + i, WS_KERNEL_LANES, difference, reference);
+            NAME(distance_row)(probe + i, stored + i, difference, reference);
         }
-        NAME(distance_row)(probe + i, stored + i, end - i, difference, reference);
+        if (i < end) {
+            ELEMENT rows[2][WS_KERNEL_LANES];
+            NAME(copy_short_row)(rows[0], probe + i, end - i);
+            NAME(copy_short_row)(rows[1], stored + i, end - i);
+            NAME(distance_row)(rows[0], rows[1], difference, reference);
+        }
         fold(difference_total, difference);
         fold(reference_total, reference);
     }
-    return (ws_sums){.difference = sum_lanes(difference_total),
-                     .reference = sum_lanes(reference_total)};
+    return (ws_sums){.difference = sum_lanes(difference_total), .reference = sum_lanes(reference_total)};
 }
 
-/* lanes[k] are the lanes of the k-th member of ws_moments. */
-static inline void NAME(moments_row)(const ELEMENT *restrict probe, const ELEMENT *restrict first, const ELEMENT *restrict second,
-                                     const ELEMENT *restrict third, size_t n, float (*restrict lanes)[WS_KERNEL_LANES]) {
-    for (size_t lane = 0; lane < n; ++lane) {
-        const float newest = TO_F32(first[lane]);
-        const float middle = TO_F32(second[lane]);
-        const float e = TO_F32(probe[lane]) - newest;
-        const float d1 = newest - middle;
-        const float d2 = middle - TO_F32(third[lane]);
-        lanes[0][lane] += fabsf(e);
-        lanes[1][lane] += fabsf(newest);
-        lanes[2][lane] += e * e;
-        lanes[3][lane] += e * d1;
-        lanes[4][lane] += e * d2;
-        lanes[5][lane] += d1 * d1;
-        lanes[6][lane] += d1 * d2;
-        lanes[7][lane] += d2 * d2;
+/* sums[k] is the k-th member of ws_moments. */
+static inline void NAME(moments_row)(const ELEMENT *probe, const ELEMENT *first, const ELEMENT *second, const ELEMENT *third,
+                                     vector sums[MOMENTS][VECTORS]) {
+    for (size_t v = 0; v < VECTORS; ++v) {
+        const vector newest = LOAD(first + v * WIDTH);
+        const vector middle = LOAD(second + v * WIDTH);
+        const vector e = subtract(LOAD(probe + v * WIDTH), newest);
+        const vector d1 = subtract(newest, middle);
+        const vector d2 = subtract(middle, LOAD(third + v * WIDTH));
+        sums[0][v] = add(sums[0][v], magnitude(e));
+        sums[1][v] = add(sums[1][v], magnitude(newest));
+        sums[2][v] = add(sums[2][v], multiply(e, e));
+        sums[3][v] = add(sums[3][v], multiply(e, d1));
+        sums[4][v] = add(sums[4][v], multiply(e, d2));
+        sums[5][v] = add(sums[5][v], multiply(d1, d1));
+        sums[6][v] = add(sums[6][v], multiply(d1, d2));
+        sums[7][v] = add(sums[7][v], multiply(d2, d2));
     }
 }
 
@@ -69,14 +78,24 @@ static ws_moments NAME(moments)(const void *probe, const void *const stored[WS_H
     double totals[MOMENTS][WS_KERNEL_LANES] = {{0}};
     for (size_t start = 0; start < n; start += WS_KERNEL_BLOCK) {
         const size_t end = block_end(start, n);
-        float lanes[MOMENTS][WS_KERNEL_LANES] = {{0}};
+        vector sums[MOMENTS][VECTORS];
+        for (size_t k = 0; k < MOMENTS; ++k) {
+            clear(sums[k]);
+        }
         size_t i = start;
         for (; i + WS_KERNEL_LANES <= end; i += WS_KERNEL_LANES) {
-            NAME(moments_row)(current + i, first + i, second + i, third + i, WS_KERNEL_LANES, lanes);
+            NAME(moments_row)(current + i, first + i, second + i, third + i, sums);
         }
-        NAME(moments_row)(current + i, first + i, second + i, third + i, end - i, lanes);
+        if (i < end) {
+            ELEMENT rows[1 + WS_HISTORY][WS_KERNEL_LANES];
+            NAME(copy_short_row)(rows[0], current + i, end - i);
+            NAME(copy_short_row)(rows[1], first + i, end - i);
+            NAME(copy_short_row)(rows[2], second + i, end - i);
+            NAME(copy_short_row)(rows[3], third + i, end - i);
+            NAME(moments_row)(rows[0], rows[1], rows[2], rows[3], sums);
+        }
         for (size_t k = 0; k < MOMENTS; ++k) {
-            fold(totals[k], lanes[k]);
+            fold(totals[k], sums[k]);
         }
     }
     return (ws_moments){.difference = sum_lanes(totals[0]),
@@ -89,11 +108,11 @@ static ws_moments NAME(moments)(const void *probe, const void *const stored[WS_H
                         .d2d2 = sum_lanes(totals[7])};
 }
 
-static inline void NAME(finish_row)(float *restrict base, const ELEMENT *restrict end, size_t n,
-                                    float *restrict sum) {
-    for (size_t lane = 0; lane < n; ++lane) {
-        base[lane] = TO_F32(end[lane]) - base[lane];
-        sum[lane] += fabsf(base[lane]);
+static inline void NAME(finish_row)(float *base, const ELEMENT *end, vector sum[VECTORS]) {
+    for (size_t v = 0; v < VECTORS; ++v) {
+        const vector residual = subtract(LOAD(end + v * WIDTH), load_f32(base + v * WIDTH));
+        store_f32(base + v * WIDTH, residual);
+        sum[v] = add(sum[v], magnitude(residual));
     }
 }
 
@@ -102,27 +121,33 @@ static double NAME(finish)(float *base, const void *end_state, size_t n) {
     double total[WS_KERNEL_LANES] = {0};
     for (size_t start = 0; start < n; start += WS_KERNEL_BLOCK) {
         const size_t end = block_end(start, n);
-        float sum[WS_KERNEL_LANES] = {0};
+        vector sum[VECTORS];
+        clear(sum);
         size_t i = start;
         for (; i + WS_KERNEL_LANES <= end; i += WS_KERNEL_LANES) {
-            NAME(finish_row)(base + i, state + i, WS_KERNEL_LANES, sum);
+            NAME(finish_row)(base + i, state + i, sum);
         }
-        NAME(finish_row)(base + i, state + i, end - i, sum);
+        if (i < end) {
+            float base_row[WS_KERNEL_LANES];
+            ELEMENT end_row[WS_KERNEL_LANES];
+            copy_short_row_f32(base_row, base + i, end - i);
+            NAME(copy_short_row)(end_row, state + i, end - i);
+            NAME(finish_row)(base_row, end_row, sum);
+            memcpy(base + i, base_row, (end - i) * sizeof(float));
+        }
         fold(total, sum);
     }
     return sum_lanes(total);
 }
 
-/* out may equal hidden, so neither is restrict; the row between them lets the compiler vectorise
- * both loops. */
-static inline void NAME(apply_row)(ELEMENT *out, const ELEMENT *hidden, const float *residual,
-                                   size_t n) {
-    float sum[WS_KERNEL_LANES];
-    for (size_t lane = 0; lane < n; ++lane) {
-        sum[lane] = TO_F32(hidden[lane]) + residual[lane];
+/* out may equal hidden: a row is read before it is written. */
+static inline void NAME(apply_row)(ELEMENT *out, const ELEMENT *hidden, const float *residual) {
+    vector sum[VECTORS];
+    for (size_t v = 0; v < VECTORS; ++v) {
+        sum[v] = add(LOAD(hidden + v * WIDTH), load_f32(residual + v * WIDTH));
     }
-    for (size_t lane = 0; lane < n; ++lane) {
-        out[lane] = FROM_F32(sum[lane]);
+    for (size_t v = 0; v < VECTORS; ++v) {
+        STORE(out + v * WIDTH, sum[v]);
     }
 }
 
@@ -131,21 +156,28 @@ static void NAME(apply)(void *out, const void *hidden, const float *residual, si
     const ELEMENT *const source = hidden;
     size_t i = 0;
     for (; i + WS_KERNEL_LANES <= n; i += WS_KERNEL_LANES) {
-        NAME(apply_row)(target + i, source + i, residual + i, WS_KERNEL_LANES);
+        NAME(apply_row)(target + i, source + i, residual + i);
     }
-    NAME(apply_row)(target + i, source + i, residual + i, n - i);
+    if (i < n) {
+        ELEMENT row[WS_KERNEL_LANES];
+        float residual_row[WS_KERNEL_LANES];
+        NAME(copy_short_row)(row, source + i, n - i);
+        copy_short_row_f32(residual_row, residual + i, n - i);
+        NAME(apply_row)(row, row, residual_row);
+        memcpy(target + i, row, (n - i) * sizeof(ELEMENT));
+    }
 }
 
 static inline void NAME(combine_row)(ELEMENT *out, const ELEMENT *hidden, const float *first, const float *second,
-                                     const float *third, const float coefficients[WS_HISTORY], size_t n) {
-    float sum[WS_KERNEL_LANES];
-    for (size_t lane = 0; lane < n; ++lane) {
-        sum[lane] = TO_F32(hidden[lane]) + coefficients[0] * first[lane];
-        sum[lane] += coefficients[1] * second[lane];
-        sum[lane] += coefficients[2] * third[lane];
+                                     const float *third, const vector coefficients[WS_HISTORY]) {
+    vector sum[VECTORS];
+    for (size_t v = 0; v < VECTORS; ++v) {
+        sum[v] = add(LOAD(hidden + v * WIDTH), multiply(coefficients[0], load_f32(first + v * WIDTH)));
+        sum[v] = add(sum[v], multiply(coefficients[1], load_f32(second + v * WIDTH)));
+        sum[v] = add(sum[v], multiply(coefficients[2], load_f32(third + v * WIDTH)));
     }
-    for (size_t lane = 0; lane < n; ++lane) {
-        out[lane] = FROM_F32(sum[lane]);
+    for (size_t v = 0; v < VECTORS; ++v) {
+        STORE(out + v * WIDTH, sum[v]);
     }
 }
 
@@ -156,14 +188,24 @@ static void NAME(combine)(void *out, const void *hidden, const float *const resi
     const float *const first = residuals[0];
     const float *const second = residuals[1];
     const float *const third = residuals[2];
+    const vector factors[WS_HISTORY] = {broadcast(coefficients[0]), broadcast(coefficients[1]), broadcast(coefficients[2])};
     size_t i = 0;
     for (; i + WS_KERNEL_LANES <= n; i += WS_KERNEL_LANES) {
-        NAME(combine_row)(target + i, source + i, first + i, second + i, third + i, coefficients, WS_KERNEL_LANES);
+        NAME(combine_row)(target + i, source + i, first + i, second + i, third + i, factors);
     }
-    NAME(combine_row)(target + i, source + i, first + i, second + i, third + i, coefficients, n - i);
+    if (i < n) {
+        ELEMENT row[WS_KERNEL_LANES];
+        float rows[WS_HISTORY][WS_KERNEL_LANES];
+        NAME(copy_short_row)(row, source + i, n - i);
+        copy_short_row_f32(rows[0], first + i, n - i);
+        copy_short_row_f32(rows[1], second + i, n - i);
+        copy_short_row_f32(rows[2], third + i, n - i);
+        NAME(combine_row)(row, row, rows[0], rows[1], rows[2], factors);
+        memcpy(target + i, row, (n - i) * sizeof(ELEMENT));
+    }
 }
 
 #undef ELEMENT
 #undef NAME
-#undef TO_F32
-#undef FROM_F32
+#undef LOAD
+#undef STORE

@@ -1,7 +1,10 @@
 /* The stored tensors of a session: measured, reused, rebuilt and dropped through torch operators.
  *
  * Rows of a batch are cond-major: with n conds, rows i*B/n .. (i+1)*B/n - 1 belong to cond i. Each cond is stored apart, so
- * that a different batch split in the next evaluation (ComfyUI decides it by free memory) finds its entries. */
+ * that a different batch split in the next evaluation (ComfyUI decides it by free memory) finds its entries.
+ *
+ * With cache_device = cpu the stored tensors rest in host memory: a computed call builds them where the model is and moves them
+ * when the trunk has ended, and whatever reads one fetches a copy that lives for that one operation. */
 #include "session_object.h"
 
 void ws_entries_drop(SessionObject *session, int32_t slot) {
@@ -30,13 +33,13 @@ bool ws_entries_recover_memory(SessionObject *session) {
     return true;
 }
 
-/* tensor.shape[0], or -1 with an exception. */
-static Py_ssize_t rows_of(PyObject *tensor, const ws_names *names) {
+/* Size of the batch, or -1 with an exception. */
+static Py_ssize_t rows_of(const SessionObject *session, PyObject *tensor, const ws_names *names) {
     PyObject *const shape = PyObject_GetAttr(tensor, names->shape); /* new */
     if (shape == NULL) {
         return -1;
     }
-    PyObject *const first = PySequence_GetItem(shape, 0); /* new */
+    PyObject *const first = PySequence_GetItem(shape, session->batch_dim); /* new */
     Py_DECREF(shape);
     if (first == NULL) {
         return -1;
@@ -47,7 +50,8 @@ static Py_ssize_t rows_of(PyObject *tensor, const ws_names *names) {
 }
 
 /* Rows of one cond: the tensor itself when there is only one, else a view. New reference. */
-static PyObject *cond_rows(PyObject *tensor, Py_ssize_t cond, Py_ssize_t conds, Py_ssize_t rows, const ws_names *names) {
+static PyObject *cond_rows(const SessionObject *session, PyObject *tensor, Py_ssize_t cond, Py_ssize_t conds, Py_ssize_t rows,
+                           const ws_names *names) {
     if (conds == 1) {
         return Py_NewRef(tensor);
     }
@@ -55,7 +59,7 @@ static PyObject *cond_rows(PyObject *tensor, Py_ssize_t cond, Py_ssize_t conds, 
     if (narrow == NULL) {
         return NULL;
     }
-    PyObject *const view = PyObject_CallFunction(narrow, "nnn", (Py_ssize_t)0, cond * rows, rows);
+    PyObject *const view = PyObject_CallFunction(narrow, "nnn", session->batch_dim, cond * rows, rows);
     Py_DECREF(narrow);
     return view;
 }
@@ -83,6 +87,13 @@ static int same_layout(PyObject *a, PyObject *b, const ws_names *names) {
     return place != 1 ? place : same_attribute(a, b, names->dtype);
 }
 
+/* The same for a tensor at rest, whose device says nothing when it was moved away. also: one more attribute that must agree, or
+ * NULL. */
+static int fits_one(const SessionObject *session, PyObject *tensor, PyObject *stored, const ws_names *names, PyObject *also) {
+    const int place = session->offloads ? same_attribute(tensor, stored, names->shape) : same_place(tensor, stored, names);
+    return place != 1 || also == NULL ? place : same_attribute(tensor, stored, also);
+}
+
 /* 1 if what is stored for this cond fits its new rows, 0 if not, -1 with an exception. */
 static int fits(const SessionObject *session, int32_t slot, PyObject *hidden, PyObject *probe, const ws_names *names) {
     for (size_t i = 0; i < session->call.points; ++i) {
@@ -90,8 +101,8 @@ static int fits(const SessionObject *session, int32_t slot, PyObject *hidden, Py
             session->residual_sum[slot][i] == NULL) {
             return 0;
         }
-        const int probe_fits = same_layout(probe, session->probe[slot][i], names);
-        const int fit = probe_fits != 1 ? probe_fits : same_place(hidden, session->residual[slot][i], names);
+        const int probe_fits = fits_one(session, probe, session->probe[slot][i], names, names->dtype);
+        const int fit = probe_fits != 1 ? probe_fits : fits_one(session, hidden, session->residual[slot][i], names, NULL);
         if (fit != 1) {
             return fit;
         }
@@ -102,8 +113,8 @@ static int fits(const SessionObject *session, int32_t slot, PyObject *hidden, Py
 static int all_fit(SessionObject *session, PyObject *hidden, PyObject *probe, Py_ssize_t rows, const ws_names *names) {
     const Py_ssize_t conds = (Py_ssize_t)session->call.conds;
     for (Py_ssize_t i = 0; i < conds; ++i) {
-        PyObject *const hidden_rows = cond_rows(hidden, i, conds, rows, names); /* new */
-        PyObject *const probe_rows = cond_rows(probe, i, conds, rows, names);   /* new */
+        PyObject *const hidden_rows = cond_rows(session, hidden, i, conds, rows, names); /* new */
+        PyObject *const probe_rows = cond_rows(session, probe, i, conds, rows, names);   /* new */
         const int fit = hidden_rows == NULL || probe_rows == NULL
                             ? -1
                             : fits(session, session->call.slot[i], hidden_rows, probe_rows, names);
@@ -121,14 +132,44 @@ static PyObject *point(const SessionObject *session, PyObject *const history[WS_
     return history[i < session->call.points ? i : session->call.points - 1];
 }
 
+/* A stored tensor where `like` is: itself, or a copy for this one operation. New reference. */
+static PyObject *at_hand(const SessionObject *session, PyObject *stored, PyObject *like) {
+    return session->offloads ? PyObject_CallFunctionObjArgs(session->fetch, stored, like, NULL) : Py_NewRef(stored);
+}
+
+/* The stored tensors of a history at hand; those that do not exist are the oldest again. 0, or -1 with an exception. */
+static int history_at_hand(const SessionObject *session, PyObject *const history[WS_HISTORY], PyObject *like,
+                           PyObject *out[WS_HISTORY]) {
+    for (size_t i = 0; i < WS_HISTORY; ++i) {
+        const bool is_repeated = i > 0 && point(session, history, i) == point(session, history, i - 1);
+        out[i] = is_repeated ? Py_NewRef(out[i - 1]) : at_hand(session, point(session, history, i), like);
+        if (out[i] == NULL) {
+            while (i > 0) {
+                Py_CLEAR(out[--i]);
+            }
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void release_history(PyObject *history[WS_HISTORY]) {
+    for (size_t i = 0; i < WS_HISTORY; ++i) {
+        Py_CLEAR(history[i]);
+    }
+}
+
 /* [sums, sum of each stored residual] of one cond, appended to parts. */
 static int measure_cond(SessionObject *session, int32_t slot, PyObject *probe, PyObject *parts) {
-    PyObject *const *const history = session->probe[slot];
+    PyObject *history[WS_HISTORY]; /* new */
+    if (history_at_hand(session, session->probe[slot], probe, history) != 0) {
+        return -1;
+    }
     PyObject *const sums =
         session->history == 1
             ? PyObject_CallFunctionObjArgs(session->distance, probe, history[0], NULL)
-            : PyObject_CallFunctionObjArgs(session->moments, probe, history[0], point(session, history, 1),
-                                           point(session, history, 2), NULL);
+            : PyObject_CallFunctionObjArgs(session->moments, probe, history[0], history[1], history[2], NULL);
+    release_history(history);
     int result = sums == NULL ? -1 : PyList_Append(parts, sums);
     Py_XDECREF(sums);
     for (size_t i = 0; result == 0 && i < session->call.points; ++i) {
@@ -167,7 +208,7 @@ static int measure(SessionObject *session, PyObject *probe, Py_ssize_t rows, con
     PyObject *const parts = PyList_New(0); /* new */
     int result = parts == NULL ? -1 : 0;
     for (Py_ssize_t i = 0; result == 0 && i < conds; ++i) {
-        PyObject *const current = cond_rows(probe, i, (Py_ssize_t)session->call.conds, rows, names); /* new */
+        PyObject *const current = cond_rows(session, probe, i, (Py_ssize_t)session->call.conds, rows, names); /* new */
         result = current == NULL ? -1 : measure_cond(session, session->call.slot[i], current, parts);
         Py_XDECREF(current);
     }
@@ -184,13 +225,17 @@ static int measure(SessionObject *session, PyObject *probe, Py_ssize_t rows, con
 
 /* Adds the residual, or its forecast, to one cond's rows in place. */
 static int advance_cond(SessionObject *session, int32_t slot, PyObject *rows) {
-    PyObject *const *const history = session->residual[slot];
+    PyObject *history[WS_HISTORY]; /* new */
+    if (history_at_hand(session, session->residual[slot], rows, history) != 0) {
+        return -1;
+    }
     const float *const c = session->call.coefficient;
     PyObject *const none = /* new */
         session->history == 1
             ? PyObject_CallFunctionObjArgs(session->apply_in_place, rows, history[0], NULL)
-            : PyObject_CallFunction(session->combine_in_place, "OOOOddd", rows, history[0], point(session, history, 1),
-                                    point(session, history, 2), (double)c[0], (double)c[1], (double)c[2]);
+            : PyObject_CallFunction(session->combine_in_place, "OOOOddd", rows, history[0], history[1], history[2],
+                                    (double)c[0], (double)c[1], (double)c[2]);
+    release_history(history);
     Py_XDECREF(none);
     return none == NULL ? -1 : 0;
 }
@@ -201,13 +246,15 @@ static int reuse(SessionObject *session, PyObject *hidden, Py_ssize_t rows, cons
     const Py_ssize_t conds = (Py_ssize_t)session->call.conds;
     PyObject *state = NULL; /* new */
     if (conds == 1 && session->history == 1) {
-        state = PyObject_CallFunctionObjArgs(session->apply, hidden, session->residual[session->call.slot[0]][0], NULL);
+        PyObject *const residual = at_hand(session, session->residual[session->call.slot[0]][0], hidden); /* new */
+        state = residual == NULL ? NULL : PyObject_CallFunctionObjArgs(session->apply, hidden, residual, NULL);
+        Py_XDECREF(residual);
     } else {
         PyObject *const clone = PyObject_GetAttr(hidden, names->clone); /* new */
         state = clone == NULL ? NULL : PyObject_CallFunctionObjArgs(clone, NULL);
         Py_XDECREF(clone);
         for (Py_ssize_t i = 0; state != NULL && i < conds; ++i) {
-            PyObject *const view = cond_rows(state, i, conds, rows, names); /* new */
+            PyObject *const view = cond_rows(session, state, i, conds, rows, names); /* new */
             if (view == NULL || advance_cond(session, session->call.slot[i], view) != 0) {
                 Py_CLEAR(state);
             }
@@ -276,7 +323,7 @@ static int store_cond(SessionObject *session, int32_t slot, PyObject *hidden, Py
 int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe, const ws_names *names) {
     ws_call *const call = &session->call;
     const Py_ssize_t conds = (Py_ssize_t)call->conds;
-    const Py_ssize_t batch = rows_of(hidden, names);
+    const Py_ssize_t batch = rows_of(session, hidden, names);
     if (batch < 0) {
         return -1;
     }
@@ -310,8 +357,8 @@ int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe,
         return reuse(session, hidden, rows, names);
     }
     for (Py_ssize_t i = 0; i < conds; ++i) {
-        PyObject *const hidden_rows = cond_rows(hidden, i, conds, rows, names); /* new */
-        PyObject *const probe_rows = cond_rows(probe, i, conds, rows, names);   /* new */
+        PyObject *const hidden_rows = cond_rows(session, hidden, i, conds, rows, names); /* new */
+        PyObject *const probe_rows = cond_rows(session, probe, i, conds, rows, names);   /* new */
         const int stored = hidden_rows == NULL || probe_rows == NULL
                                ? -1
                                : store_cond(session, call->slot[i], hidden_rows, probe_rows, names);
@@ -324,9 +371,34 @@ int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe,
     return 0;
 }
 
+/* Moves what a computed call has built to where it is kept. -1 with an exception. */
+static int put_to_rest(const SessionObject *session, PyObject **tensor) {
+    PyObject *const moved = PyObject_CallFunctionObjArgs(session->offload, *tensor, NULL); /* new */
+    if (moved == NULL) {
+        return -1;
+    }
+    WS_SET_REFERENCE(*tensor, moved);
+    return 0;
+}
+
+/* Turns the stored base of one cond into its residual. New reference: the residual's sum, or None where the trunk ended with
+ * another shape than it began with. */
+static PyObject *finish_cond(const SessionObject *session, int32_t slot, PyObject *end, const ws_names *names) {
+    PyObject *const base = session->residual[slot][0];
+    const int same = same_place(end, base, names);
+    if (same == 1) {
+        return PyObject_CallFunctionObjArgs(session->finish, base, end, NULL);
+    }
+    if (same == 0 && session->final_part != WS_WITHIN_SAME) {
+        return PyObject_CallFunctionObjArgs(session->finish_part, base, end,
+                                            session->final_part == WS_WITHIN_TAIL ? Py_True : Py_False, NULL);
+    }
+    return same < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 int ws_entries_finish(SessionObject *session, PyObject *end, const ws_names *names) {
     const Py_ssize_t conds = (Py_ssize_t)session->call.conds;
-    const Py_ssize_t batch = rows_of(end, names);
+    const Py_ssize_t batch = rows_of(session, end, names);
     if (batch < 0) {
         return -1;
     }
@@ -336,24 +408,23 @@ int ws_entries_finish(SessionObject *session, PyObject *end, const ws_names *nam
     }
     for (Py_ssize_t i = 0; i < conds; ++i) {
         const int32_t slot = session->call.slot[i];
-        PyObject *const end_rows = cond_rows(end, i, conds, batch / conds, names); /* new */
+        PyObject *const end_rows = cond_rows(session, end, i, conds, batch / conds, names); /* new */
         if (end_rows == NULL) {
             return -1;
         }
-        const int same = same_place(end_rows, session->residual[slot][0], names);
-        if (same == 1) {
-            WS_SET_REFERENCE(session->residual_sum[slot][0],
-                             PyObject_CallFunctionObjArgs(session->finish, session->residual[slot][0], end_rows, NULL));
-        }
+        PyObject *const sum = finish_cond(session, slot, end_rows, names); /* new */
         Py_DECREF(end_rows);
-        if (same < 0) {
+        if (sum == NULL) {
             return -1;
         }
-        if (same == 0) {
+        if (sum == Py_None) {
+            Py_DECREF(sum);
             session->misfit = true;
             return 0;
         }
-        if (session->residual_sum[slot][0] == NULL) {
+        WS_SET_REFERENCE(session->residual_sum[slot][0], sum);
+        if (session->offloads && (put_to_rest(session, &session->residual[slot][0]) != 0 ||
+                                  put_to_rest(session, &session->probe[slot][0]) != 0)) {
             return -1;
         }
     }

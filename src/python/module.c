@@ -24,7 +24,8 @@ static PyMethodDef methods[] = {
     {"node_classes", ws_node_classes, METH_VARARGS,
      "node_classes(text, implementations)\n--\n\nBuilds the node classes from nodes.json. Returns (classes, display names), both by id."},
     {"check_architectures", ws_check_architectures, METH_VARARGS,
-     "check_architectures(text)\n--\n\nChecks architectures.json and returns the number of families. Raises ValueError."},
+     "check_architectures(text)\n--\n\n"
+     "Checks architectures.json. Returns [(index of a refused family, sentence)]; raises ValueError when it is no table."},
     {"check_options", (PyCFunction)ws_check_options, METH_VARARGS | METH_KEYWORDS,
      "check_options(residual_diff_threshold, start, end, max_consecutive_cache_hits)\n--\n\n"
      "Checks the inputs of the cache node. Returns whether they ask for any caching. Raises ValueError."},
@@ -54,9 +55,11 @@ static int module_exec(PyObject *module) {
     if (intern_names(&state->names) != 0) {
         return -1;
     }
+    /* Not an Exception: a handler between the layer that raises it and the hook that catches it must not see it. */
+    state->leave_model = PyErr_NewException("wavespeed._core.LeaveModel", PyExc_BaseException, NULL);
     state->hook_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &ws_hook_spec, NULL);
     state->session_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &ws_session_spec, NULL);
-    if (state->hook_type == NULL || state->session_type == NULL) {
+    if (state->leave_model == NULL || state->hook_type == NULL || state->session_type == NULL) {
         return -1;
     }
     return PyModule_AddType(module, state->session_type);
@@ -66,6 +69,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     const ws_module_state *const state = ws_state_of_module(module);
     Py_VISIT(state->session_type);
     Py_VISIT(state->hook_type);
+    Py_VISIT(state->leave_model);
     return 0;
 }
 
@@ -73,6 +77,7 @@ static int module_clear(PyObject *module) {
     ws_module_state *const state = ws_state_of_module(module);
     Py_CLEAR(state->session_type);
     Py_CLEAR(state->hook_type);
+    Py_CLEAR(state->leave_model);
 #define WS_CLEAR_NAME(name) Py_CLEAR(state->names.name);
     WS_NAMES(WS_CLEAR_NAME)
 #undef WS_CLEAR_NAME

@@ -56,10 +56,13 @@ static PyObject *input_entry(const ws_node_input *input, PyObject *choices) {
     PyObject *type = NULL; /* new */
     if (input->widget != WS_WIDGET_CHOICE) {
         type = PyUnicode_FromString(input->type);
-    } else if (choices == Py_None) {
-        PyErr_Format(PyExc_ValueError, "the input %s is a choice, but its node brings no choices.", input->name);
     } else {
-        type = PySequence_List(choices);
+        PyObject *const own = PyDict_Check(choices) ? PyDict_GetItemString(choices, input->name) : NULL; /* borrowed */
+        if (own == NULL) {
+            PyErr_Format(PyExc_ValueError, "the input %s is a choice, but its node brings no choices for it.", input->name);
+        } else {
+            type = PySequence_List(own);
+        }
     }
     PyObject *const entry = type == NULL ? NULL : PyTuple_Pack(2, type, options);
     Py_XDECREF(type);
@@ -186,7 +189,7 @@ done:
 /* node_classes(text, implementations) -> (classes by id, display names by id)
  *
  * text: nodes.json. implementations: dict from node id to an object with `run`, and optionally `validate` (becomes
- * VALIDATE_INPUTS) and `choices` (a sequence of strings). Nodes without one are left out. */
+ * VALIDATE_INPUTS) and `choices` (sequences of strings by the name of the input). Nodes without one are left out. */
 PyObject *ws_node_classes(PyObject *module, PyObject *args) {
     const char *text = NULL;
     Py_ssize_t length = 0;
@@ -227,7 +230,16 @@ done:
     return result;
 }
 
-/* check_architectures(text) -> number of families; ValueError with the family and the field. */
+/* context: the list that check_architectures returns; an exception stays pending until it looks. */
+static void note_refusal(void *context, size_t index, const ws_error *error) {
+    PyObject *const entry = Py_BuildValue("(ns)", (Py_ssize_t)index, error->text); /* new */
+    if (entry != NULL) {
+        (void)PyList_Append((PyObject *)context, entry);
+        Py_DECREF(entry);
+    }
+}
+
+/* check_architectures(text) -> [(index of a refused family, sentence)]; ValueError when the text is no table. */
 PyObject *ws_check_architectures(PyObject *module, PyObject *args) {
     (void)module;
     const char *text = NULL;
@@ -235,12 +247,21 @@ PyObject *ws_check_architectures(PyObject *module, PyObject *args) {
     if (!PyArg_ParseTuple(args, "s#:check_architectures", &text, &length)) {
         return NULL;
     }
+    PyObject *const refused = PyList_New(0); /* new */
+    if (refused == NULL) {
+        return NULL;
+    }
     ws_error error = {WS_OK, -1, ""};
     size_t count = 0;
-    if (ws_architectures_check(text, (size_t)length, &count, &error) != WS_OK) {
+    if (ws_architectures_check(text, (size_t)length, note_refusal, refused, &count, &error) != WS_OK) {
+        Py_DECREF(refused);
         return ws_raise(&error);
     }
-    return PyLong_FromSize_t(count);
+    if (PyErr_Occurred()) {
+        Py_DECREF(refused);
+        return NULL;
+    }
+    return refused;
 }
 
 /* check_options(...) -> whether the cache is on at all; ValueError with a sentence for a value outside its limits. */

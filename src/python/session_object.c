@@ -1,7 +1,8 @@
 /* Session: one sampling run of one model, as Python sees it.
  *
  *     session = Session(threshold, sigma_start, sigma_end, max_consecutive_hits, metric, stages, hooks, operations,
- *                       strategy="classic", schedule=())
+ *                       strategy="classic", schedule=(), batch_dim=0, offloads=False, empty_arguments=(),
+ *                       final_part="same")
  *     session.begin_evaluation()
  *     if session.open_call(keys, sigma):
  *         try:     the model's forward
@@ -22,125 +23,6 @@ void ws_session_disable(SessionObject *session, const char *reason) {
 
 /* ---- construction ---------------------------------------------------------------------------------------------- */
 
-/* hidden: sequence of (name, position). */
-static int read_hidden(ws_stage *stage, PyObject *hidden) {
-    stage->n_hidden = PySequence_Size(hidden);
-    if (stage->n_hidden < 1 || stage->n_hidden > WS_HIDDEN) {
-        PyErr_Format(PyExc_ValueError, "a stage has %zd hidden arguments; 1 to %d are supported.", stage->n_hidden, WS_HIDDEN);
-        return -1;
-    }
-    for (Py_ssize_t i = 0; i < stage->n_hidden; ++i) {
-        PyObject *const pair = PySequence_GetItem(hidden, i); /* new */
-        PyObject *name = NULL;                                /* borrowed */
-        const int ok = pair != NULL && PyArg_ParseTuple(pair, "Un", &name, &stage->position[i]);
-        if (ok) {
-            stage->name[i] = Py_NewRef(name);
-            PyUnicode_InternInPlace(&stage->name[i]);
-        }
-        Py_XDECREF(pair);
-        if (!ok) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static Py_ssize_t index_of_name(const ws_stage *stage, PyObject *name) {
-    for (Py_ssize_t i = 0; i < stage->n_hidden; ++i) {
-        if (PyUnicode_Compare(stage->name[i], name) == 0) {
-            return i;
-        }
-    }
-    PyErr_Format(PyExc_ValueError, "%R is not a hidden argument of its stage.", name);
-    return -1;
-}
-
-/* returns: None for a bare tensor, else a tuple of names; main: a name. */
-static int read_returns(ws_stage *stage, PyObject *returns, PyObject *main) {
-    stage->main = index_of_name(stage, main);
-    if (stage->main < 0) {
-        return -1;
-    }
-    stage->main_in_returns = -1;
-    if (returns == Py_None) {
-        stage->n_returns = 0;
-        return 0;
-    }
-    stage->n_returns = PyTuple_Size(returns);
-    if (stage->n_returns < 1 || stage->n_returns > WS_HIDDEN) {
-        PyErr_Format(PyExc_ValueError, "a block returns %zd values; 1 to %d are supported.", stage->n_returns, WS_HIDDEN);
-        return -1;
-    }
-    for (Py_ssize_t i = 0; i < stage->n_returns; ++i) {
-        stage->returns[i] = index_of_name(stage, PyTuple_GetItem(returns, i));
-        if (stage->returns[i] < 0) {
-            return -1;
-        }
-        if (stage->returns[i] == stage->main) {
-            stage->main_in_returns = i;
-        }
-    }
-    if (stage->main_in_returns < 0) {
-        PyErr_Format(PyExc_ValueError, "a block does not return its main stream %R.", main);
-        return -1;
-    }
-    return 0;
-}
-
-static int read_stages(SessionObject *self, PyObject *stages) {
-    self->n_stages = PySequence_Size(stages);
-    if (self->n_stages < 1 || self->n_stages > WS_STAGES) {
-        PyErr_Format(PyExc_ValueError, "a model has %zd stages; 1 to %d are supported.", self->n_stages, WS_STAGES);
-        return -1;
-    }
-    for (Py_ssize_t i = 0; i < self->n_stages; ++i) {
-        PyObject *const item = PySequence_GetItem(stages, i); /* new */
-        PyObject *hidden = NULL, *returns = NULL, *main = NULL; /* borrowed */
-        const int ok = item != NULL && PyArg_ParseTuple(item, "OOU", &hidden, &returns, &main) &&
-                       read_hidden(&self->stages[i], hidden) == 0 &&
-                       read_returns(&self->stages[i], returns, main) == 0;
-        Py_XDECREF(item);
-        if (!ok) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-/* hooks: sequence of (module, role, stage) with role "first", "block" or "final"; stage is ignored for "final". */
-static int read_hooks(SessionObject *self, PyObject *hooks, const ws_module_state *state) {
-    const Py_ssize_t n = PySequence_Size(hooks);
-    self->hooks = n < 0 ? NULL : PyList_New(0);
-    if (self->hooks == NULL) {
-        return -1;
-    }
-    for (Py_ssize_t i = 0; i < n; ++i) {
-        PyObject *const item = PySequence_GetItem(hooks, i); /* new */
-        PyObject *module = NULL;                             /* borrowed */
-        const char *role = NULL;
-        Py_ssize_t stage = 0;
-        PyObject *hook = NULL; /* new */
-        if (item != NULL && PyArg_ParseTuple(item, "Osn", &module, &role, &stage)) {
-            const bool final = strcmp(role, "final") == 0;
-            if (stage < 0 || (!final && stage >= self->n_stages)) {
-                PyErr_Format(PyExc_ValueError, "a hook names stage %zd; the model has %zd.", stage, self->n_stages);
-            } else {
-                const ws_role kind = final                      ? WS_ROLE_FINAL
-                                     : strcmp(role, "first") == 0 ? WS_ROLE_FIRST
-                                                                  : WS_ROLE_BLOCK;
-                hook = ws_hook_new(state->hook_type, self, module, kind, stage, &state->names);
-            }
-        }
-        Py_XDECREF(item);
-        const int appended = hook == NULL ? -1 : PyList_Append(self->hooks, hook);
-        Py_XDECREF(hook);
-        if (appended != 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 static int read_operations(SessionObject *self, PyObject *operations) {
     struct {
         const char *name;
@@ -155,6 +37,15 @@ static int read_operations(SessionObject *self, PyObject *operations) {
         {"read", &self->read},
         {"copy_to_float32", &self->copy_to_float32},
         {"out_of_memory", &self->out_of_memory},
+        {"pack", &self->pack},
+        {"unpack", &self->unpack},
+        {"join", &self->join},
+        {"replace_tokens", &self->replace_tokens},
+        {"finish_part", &self->finish_part},
+        {"take_part", &self->take_part},
+        {"holds", &self->holds},
+        {"offload", &self->offload},
+        {"fetch", &self->fetch},
     };
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); ++i) {
         *wanted[i].target = PyObject_GetAttrString(operations, wanted[i].name);
@@ -186,14 +77,18 @@ static double *read_schedule(PyObject *schedule, size_t *length) {
 
 static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"threshold", "sigma_start", "sigma_end",  "max_consecutive_hits",
-                               "metric",    "stages",      "hooks",      "operations", "strategy",   "schedule", NULL};
+                               "metric",    "stages",      "hooks",      "operations", "strategy",   "schedule",
+                               "batch_dim", "offloads",    "empty_arguments", "final_part", NULL};
     ws_session_settings settings = {0};
     long long hits = 0;
-    const char *metric = NULL, *strategy = "classic";
-    PyObject *stages = NULL, *hooks = NULL, *operations = NULL, *schedule = NULL; /* borrowed */
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO|sO!:Session", keywords, &settings.threshold,
+    const char *metric = NULL, *strategy = "classic", *final_part = "same";
+    PyObject *stages = NULL, *hooks = NULL, *operations = NULL, *schedule = NULL, *empty_arguments = NULL; /* borrowed */
+    Py_ssize_t batch_dim = 0;
+    int offloads = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO|sO!npO!s:Session", keywords, &settings.threshold,
                                      &settings.sigma_start, &settings.sigma_end, &hits, &metric, &stages, &hooks,
-                                     &operations, &strategy, &PyTuple_Type, &schedule)) {
+                                     &operations, &strategy, &PyTuple_Type, &schedule, &batch_dim, &offloads, &PyTuple_Type,
+                                     &empty_arguments, &final_part)) {
         return NULL;
     }
     settings.max_consecutive_hits = hits;
@@ -219,8 +114,11 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         Py_DECREF(self);
         return NULL;
     }
-    if (read_stages(self, stages) != 0 || read_operations(self, operations) != 0 ||
-        read_hooks(self, hooks, ws_state_of_type(type)) != 0) {
+    self->batch_dim = batch_dim;
+    self->offloads = offloads != 0;
+    self->empty_arguments = empty_arguments == NULL ? PyTuple_New(0) : Py_NewRef(empty_arguments);
+    if (self->empty_arguments == NULL || ws_plan_read_final_part(self, final_part) != 0 || ws_plan_read_stages(self, stages) != 0 || read_operations(self, operations) != 0 ||
+        ws_plan_read_hooks(self, hooks, ws_state_of_type(type)) != 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -230,21 +128,21 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 /* ---- calls ----------------------------------------------------------------------------------------------------- */
 
 /* Removes every hook, also after a failure, and keeps the first exception. */
-static int remove_hooks(SessionObject *self, const ws_names *names) {
+static int remove_hooks(SessionObject *self) {
     int result = 0;
     for (Py_ssize_t i = self->hooks == NULL ? 0 : PyList_Size(self->hooks); i > 0; --i) {
         HookObject *const hook = (HookObject *)PyList_GetItem(self->hooks, i - 1); /* borrowed */
-        if (ws_hook_remove(hook, names) != 0) {
+        if (ws_hook_remove(hook) != 0) {
             result = -1;
         }
     }
     return result;
 }
 
-static int install_hooks(SessionObject *self, const ws_names *names) {
+static int install_hooks(SessionObject *self) {
     for (Py_ssize_t i = 0; i < PyList_Size(self->hooks); ++i) {
         HookObject *const hook = (HookObject *)PyList_GetItem(self->hooks, i); /* borrowed */
-        if (ws_hook_install(hook, names) != 0) {
+        if (ws_hook_install(hook) != 0) {
             return -1;
         }
     }
@@ -277,7 +175,8 @@ static PyObject *session_begin_evaluation(PyObject *object, PyObject *unused) {
 static PyObject *session_open_call(PyObject *object, PyObject *args) {
     SessionObject *const self = (SessionObject *)object;
     PyObject *keys = NULL, *sigma = NULL; /* borrowed */
-    if (!PyArg_ParseTuple(args, "O!O:open_call", &PyTuple_Type, &keys, &sigma)) {
+    int patched = 0;
+    if (!PyArg_ParseTuple(args, "O!O|p:open_call", &PyTuple_Type, &keys, &sigma, &patched)) {
         return NULL;
     }
     if (self->open || self->disabled != NULL || self->session == NULL) {
@@ -296,8 +195,9 @@ static PyObject *session_open_call(PyObject *object, PyObject *args) {
     if (ws_session_open(self->session, list, (size_t)conds, &self->call, NULL) != WS_OK) {
         return Py_NewRef(Py_False); /* more conds than the table holds: compute */
     }
-    const ws_names *const names = &ws_state_of_type(Py_TYPE(object))->names;
+    self->patched = patched != 0;
     self->suspended = false;
+    self->leaving = false;
     self->injected = false;
     self->finished = false;
     self->misfit = false;
@@ -307,10 +207,10 @@ static PyObject *session_open_call(PyObject *object, PyObject *args) {
         self->stages[i].entered = false;
     }
     WS_SET_REFERENCE(self->sigma, Py_NewRef(sigma));
-    if (install_hooks(self, names) != 0) {
+    if (install_hooks(self) != 0) {
         PyObject *type = NULL, *value = NULL, *traceback = NULL;
         PyErr_Fetch(&type, &value, &traceback);
-        (void)remove_hooks(self, names);
+        (void)remove_hooks(self);
         PyErr_Restore(type, value, traceback);
         ws_session_abort(self->session, &self->call);
         return NULL;
@@ -364,7 +264,9 @@ static bool settle_call(SessionObject *self, bool completed) {
         return false;
     }
     ws_session_abort(self->session, call);
-    ws_session_disable(self, problem);
+    if (!self->patched) {
+        ws_session_disable(self, problem);
+    }
     return false;
 }
 
@@ -383,8 +285,10 @@ static PyObject *session_close_call(PyObject *object, PyObject *args) {
         ws_entries_drop_all(self); /* nothing will be reused any more, and memory belongs to the model */
     }
     Py_CLEAR(self->final_state);
+    Py_CLEAR(self->stream);
+    Py_CLEAR(self->entry_probe);
     Py_CLEAR(self->sigma);
-    if (remove_hooks(self, &ws_state_of_type(Py_TYPE(object))->names) != 0) {
+    if (remove_hooks(self) != 0) {
         return NULL;
     }
     return Py_NewRef(run_again ? Py_True : Py_False);
@@ -448,6 +352,20 @@ static int session_clear(PyObject *object) {
     Py_CLEAR(self->read);
     Py_CLEAR(self->copy_to_float32);
     Py_CLEAR(self->out_of_memory);
+    Py_CLEAR(self->pack);
+    Py_CLEAR(self->unpack);
+    Py_CLEAR(self->join);
+    Py_CLEAR(self->replace_tokens);
+    Py_CLEAR(self->finish_part);
+    Py_CLEAR(self->take_part);
+    Py_CLEAR(self->holds);
+    Py_CLEAR(self->stream);
+    Py_CLEAR(self->offload);
+    Py_CLEAR(self->fetch);
+    Py_CLEAR(self->empty_arguments);
+    Py_CLEAR(self->tail);
+    Py_CLEAR(self->tail_dtype);
+    Py_CLEAR(self->entry_probe);
     Py_CLEAR(self->disabled);
     Py_CLEAR(self->sigma);
     Py_CLEAR(self->final_state);
@@ -463,7 +381,7 @@ static PyObject *session_close(PyObject *object, PyObject *unused) {
     (void)unused;
     SessionObject *const self = (SessionObject *)object;
     self->open = false;
-    const int removed = remove_hooks(self, &ws_state_of_type(Py_TYPE(object))->names);
+    const int removed = remove_hooks(self);
     ws_session_free(self->session);
     self->session = NULL;
     (void)session_clear(object);
@@ -490,6 +408,20 @@ static int session_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->read);
     Py_VISIT(self->copy_to_float32);
     Py_VISIT(self->out_of_memory);
+    Py_VISIT(self->pack);
+    Py_VISIT(self->unpack);
+    Py_VISIT(self->join);
+    Py_VISIT(self->replace_tokens);
+    Py_VISIT(self->finish_part);
+    Py_VISIT(self->take_part);
+    Py_VISIT(self->holds);
+    Py_VISIT(self->stream);
+    Py_VISIT(self->offload);
+    Py_VISIT(self->fetch);
+    Py_VISIT(self->empty_arguments);
+    Py_VISIT(self->tail);
+    Py_VISIT(self->tail_dtype);
+    Py_VISIT(self->entry_probe);
     Py_VISIT(self->sigma);
     Py_VISIT(self->final_state);
     return 0;
@@ -509,10 +441,11 @@ static PyMethodDef session_methods[] = {
     {"begin_evaluation", session_begin_evaluation, METH_NOARGS,
      "begin_evaluation()\n--\n\nMarks the boundary between two evaluations of the guider."},
     {"open_call", session_open_call, METH_VARARGS,
-     "open_call(keys, sigma)\n--\n\n"
+     "open_call(keys, sigma, patched=False)\n--\n\n"
      "Installs the hooks for one call of the model.\n\n"
      "keys: tuple, one (cond_index, uuid_high, uuid_low, window, fingerprint) per cond of the batch, in row order.\n"
      "sigma: tensor of shape (1,), any device.\n"
+     "patched: other nodes replace blocks in this call, so the model may not show its usual structure.\n"
      "Returns False when this call must run without the cache: one is open already, or the cache is off."},
     {"close_call", session_close_call, METH_VARARGS,
      "close_call(completed)\n--\n\n"

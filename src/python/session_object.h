@@ -12,38 +12,71 @@ enum {
     WS_HIDDEN = 4  /* hidden arguments that a block takes and returns */
 };
 
+/* How the main streams of a block make up the one tensor that is compared and kept. */
+typedef enum ws_form {
+    WS_FORM_TENSOR = 0, /* there is one, and it is a tensor */
+    WS_FORM_STREAMS,    /* several tensors, or tuples of them, packed row by row */
+    WS_FORM_TOKENS      /* several tensors, joined along dimension 1 as the next stage takes them */
+} ws_form;
+
+/* Where the first stage's main stream lies in this stage's, along dimension 1. */
+typedef enum ws_within {
+    WS_WITHIN_SAME = 0,
+    WS_WITHIN_HEAD,
+    WS_WITHIN_TAIL
+} ws_within;
+
 /* How a block of one stage takes and returns its hidden states; from the model's descriptor. */
 typedef struct ws_stage {
     Py_ssize_t n_hidden;
     PyObject *name[WS_HIDDEN]; /* keyword of each hidden argument */
     Py_ssize_t position[WS_HIDDEN];
-    Py_ssize_t n_returns;           /* 0: the bare main tensor, else a tuple of this length */
-    Py_ssize_t returns[WS_HIDDEN];  /* index into name[] for each element of the result */
-    Py_ssize_t main;                /* index into name[] of the main stream */
-    Py_ssize_t main_in_returns;     /* its place in the result tuple */
-    bool entered;                   /* a block of this stage was called in the current call */
+    Py_ssize_t n_returns;                   /* 0: the bare main tensor, else a tuple of this length */
+    Py_ssize_t returns[WS_HIDDEN];          /* index into name[] for each element of the result */
+    Py_ssize_t n_main;
+    Py_ssize_t main[WS_HIDDEN];             /* indices into name[] of the main streams */
+    Py_ssize_t main_in_returns[WS_HIDDEN];  /* their places in the result tuple */
+    ws_form form;
+    ws_within within;
+    bool entered;                           /* a block of this stage was called in the current call */
 } ws_stage;
 
 typedef enum ws_role {
     WS_ROLE_BLOCK = 0,
     WS_ROLE_FIRST, /* the first executed block: always runs, then decides */
-    WS_ROLE_FINAL  /* the head of the model: its first argument is the end of the trunk */
+    WS_ROLE_LAST,  /* the last executed block, where its result is the end of the trunk */
+    WS_ROLE_FINAL, /* the head of the model: its first argument is the end of the trunk */
+    WS_ROLE_SIDE,  /* a side module between the blocks: not needed on a hit */
+    WS_ROLE_ENTRY, /* early exit: the layer with which the compared part begins */
+    WS_ROLE_EXIT,  /* early exit: the first layer that may be left out */
+    WS_ROLE_WHOLE  /* early exit: the model's own forward */
 } ws_role;
+
+/* What takes the place of a side module's result. */
+typedef enum ws_replacement {
+    WS_REPLACEMENT_ARGUMENT = 0,     /* its first argument */
+    WS_REPLACEMENT_ZERO,             /* 0, where the model adds the result */
+    WS_REPLACEMENT_ZERO_AND_ARGUMENT, /* that pair */
+    WS_REPLACEMENT_NONE              /* None */
+} ws_replacement;
 
 typedef struct SessionObject SessionObject;
 
-/* Sits in module.__dict__["_compiled_call_impl"] during a call, the slot that torch.nn.Module.__call__ looks at
- * first. It is outside of everything else about the module: forward hooks, an instance-level `forward` and a
- * block compiled in place are all inside `inner`, and the module tree, state_dict and deepcopy do not see it. */
+/* Sits in module.__dict__ during a call: in "_compiled_call_impl", the slot that torch.nn.Module.__call__ looks at first, or in
+ * the place of a method that the model calls by name. The call slot is outside of everything else about the module: forward
+ * hooks, an instance-level `forward` and a block compiled in place are all inside `inner`, and the module tree, state_dict and
+ * deepcopy do not see it. */
 typedef struct HookObject {
     PyObject_HEAD
     SessionObject *session; /* borrowed; NULL once the session is gone, then the hook passes through */
     PyObject *module_dict;
-    PyObject *call_impl; /* module._call_impl, bound */
-    PyObject *saved;     /* what the slot held before, or NULL when it was absent */
-    PyObject *inner;     /* what runs when the block runs */
+    PyObject *slot;     /* str: the key in module_dict */
+    PyObject *original; /* what runs when the slot is empty, bound */
+    PyObject *saved;    /* what the slot held before, or NULL when it was absent */
+    PyObject *inner;    /* what runs when the module runs */
     ws_role role;
-    Py_ssize_t stage;
+    Py_ssize_t stage;   /* of a block */
+    ws_replacement replacement; /* of a side module */
     bool installed;
 } HookObject;
 
@@ -52,11 +85,19 @@ struct SessionObject {
     ws_session *session;
     /* Operators over tensors, all called positionally (python/wavespeed/operations.py). */
     PyObject *distance, *finish, *apply, *apply_in_place, *moments, *combine_in_place, *read, *copy_to_float32, *out_of_memory;
+    PyObject *pack, *unpack, *join, *replace_tokens, *finish_part, *take_part, *holds, *offload, *fetch;
     Py_ssize_t history; /* stored evaluations per entry: 1, or WS_HISTORY for a forecast */
     bool compares_output; /* the probe is the first block's output; else its residual */
     ws_stage stages[WS_STAGES];
-    Py_ssize_t n_stages;
-    PyObject *hooks; /* list of HookObject */
+    Py_ssize_t n_stages;       /* 0 with the early exit */
+    Py_ssize_t batch_dim;      /* of the state */
+    ws_within final_part;      /* which tokens of the state the head is given, where it is given fewer */
+    bool offloads;             /* what is stored rests in host memory (cache_device = cpu) */
+    PyObject *empty_arguments; /* tuple of str: keywords of the first block that forbid reuse when they are () */
+    bool checks_layout;        /* a stage holds the first one's main stream within, and no call has shown where yet */
+    PyObject *hooks;           /* list of HookObject */
+    PyObject *tail;            /* early exit: the HookObject of the head that the last computed call used */
+    PyObject *tail_dtype;
     /* Per slot; NULL while nothing is stored. Shapes are those of one cond's rows of the hidden state. */
     PyObject *probe[WS_SESSION_SLOTS][WS_HISTORY];        /* newest first, as all three */
     PyObject *residual[WS_SESSION_SLOTS][WS_HISTORY];     /* fp32 */
@@ -65,7 +106,12 @@ struct SessionObject {
     /* The call in progress. */
     ws_call call;
     bool open;
-    bool suspended;
+    bool patched;   /* other nodes replace blocks in this call: what the check of the structure finds is theirs */
+    bool suspended; /* the rest of this call runs as if the hooks were not there */
+    bool inside;    /* early exit: the model's forward is running */
+    bool leaving;   /* early exit: LeaveModel is on its way */
+    PyObject *stream;      /* main stream of the block before, while the layout is not checked */
+    PyObject *entry_probe; /* early exit: fp32 copy of what the compared part was given */
     unsigned long thread;
     PyObject *sigma;       /* (1,) tensor */
     PyObject *final_state; /* on a hit: hidden state after the first block + residual or its forecast, whole batch */
@@ -78,11 +124,30 @@ struct SessionObject {
 /* True when a hook that fires now belongs to the call in progress, on the thread that opened it. */
 bool ws_session_is_active(const SessionObject *session);
 
-/* hooks.c: what a hook does. Each returns a new reference or NULL with an exception. */
-PyObject *ws_hook_new(PyTypeObject *type, SessionObject *session, PyObject *module, ws_role role, Py_ssize_t stage,
-                      const ws_names *names);
-int ws_hook_install(HookObject *hook, const ws_names *names);
-int ws_hook_remove(HookObject *hook, const ws_names *names);
+/* plan.c: the arguments of Session that describe the model. -1 with an exception, or 0. */
+int ws_plan_read_final_part(SessionObject *session, const char *part);
+int ws_plan_read_stages(SessionObject *session, PyObject *stages);
+int ws_plan_read_hooks(SessionObject *session, PyObject *hooks, const ws_module_state *state);
+
+/* hooks.c: what a hook does. slot: name of a method, or NULL for the module's own call. New reference or NULL with an
+ * exception. */
+HookObject *ws_hook_new(PyTypeObject *type, SessionObject *session, PyObject *module, const char *slot);
+int ws_hook_install(HookObject *hook);
+int ws_hook_remove(HookObject *hook);
+
+/* streams.c: hidden states to and from the state. Each returns a new reference, or NULL: with an exception when something
+ * failed, without one when the call or its result is not what the descriptor says. */
+PyObject *ws_streams_pass_through(const ws_stage *stage, PyObject *args, PyObject *kwargs); /* in the structure of a result */
+PyObject *ws_streams_of_arguments(const SessionObject *session, const ws_stage *stage, PyObject *args, PyObject *kwargs);
+PyObject *ws_streams_of_result(const SessionObject *session, const ws_stage *stage, PyObject *result);
+/* The end of the trunk in the last block's result. */
+PyObject *ws_streams_end(const SessionObject *session, const ws_stage *stage, PyObject *result, const ws_names *names);
+/* The result with final_state in it. */
+PyObject *ws_streams_replaced(const SessionObject *session, const ws_stage *stage, PyObject *result, const ws_names *names);
+/* final_state becomes the part of it that the head is given; -1 with an exception, or 0. */
+int ws_streams_take_part(SessionObject *session, PyObject *end);
+PyObject *ws_streams_cast(PyObject *state, PyObject *dtype, const ws_names *names);
+int ws_streams_same_shape(PyObject *a, PyObject *b, const ws_names *names); /* 1, 0, or -1 with an exception */
 
 /* entries.c: the stored tensors. */
 

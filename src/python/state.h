@@ -31,6 +31,7 @@ typedef struct ws_names {
 typedef struct ws_module_state {
     PyTypeObject *session_type;
     PyTypeObject *hook_type;
+    PyObject *leave_model; /* exception class of the early exit */
     ws_names names;
     ws_node_schema_list *nodes; /* owned; the node classes read it for as long as the module lives */
 } ws_module_state;

@@ -110,6 +110,17 @@ ws_dtype kernel_dtype(const Tensor &tensor) {
                                                  : WS_DTYPE_F32;
 }
 
+/* torch's own threads, as many as torch.set_num_threads() allows. It can only fail before the first call of body, since what the
+ * kernels do throws nothing; then the calling thread does the work. */
+void parallel_for(int64_t n, ws_loop_body *body, void *context) {
+    constexpr int64_t at_least_one_chunk = 1;
+    if (torch_parallel_for(0, n, at_least_one_chunk, body, context) != TORCH_SUCCESS) {
+        body(0, n, context);
+    }
+}
+
+const ws_cpu_executor cpu = {nullptr, parallel_for};
+
 size_t count(const Tensor &tensor) {
     return static_cast<size_t>(tensor.numel());
 }
@@ -134,7 +145,7 @@ Tensor residual_distance(const Tensor a, const Tensor b) {
     const Tensor left = readable(a);
     const Tensor right = readable(b);
     ws_sums result = {0.0, 0.0};
-    core->residual_distance(kernel_dtype(left), left.const_data_ptr(), right.const_data_ptr(), count(left), &result);
+    core->residual_distance(&cpu, kernel_dtype(left), left.const_data_ptr(), right.const_data_ptr(), count(left), &result);
     return sums({result.difference, result.reference});
 }
 
@@ -145,7 +156,7 @@ Tensor finish_residual_(Tensor base, const Tensor end) {
     const Tensor work = in_order(base);
     const Tensor source = readable(end);
     const double sum =
-        core->residual_finish(kernel_dtype(source), static_cast<float *>(work.mutable_data_ptr()), source.const_data_ptr(), count(work));
+        core->residual_finish(&cpu, kernel_dtype(source), static_cast<float *>(work.mutable_data_ptr()), source.const_data_ptr(), count(work));
     if (work.get() != base.get()) {
         torch::stable::copy_(base, work);
     }
@@ -162,7 +173,7 @@ void apply(const Tensor &hidden, const Tensor &residual, Tensor &out) {
     /* Where the result cannot be written at once, source is a copy of ours and takes it. */
     const bool direct = out.is_contiguous() && dtype_of(out) == dtype_of(source);
     const Tensor target = direct ? out : source;
-    core->residual_apply(kernel_dtype(source), target.mutable_data_ptr(), source.const_data_ptr(),
+    core->residual_apply(&cpu, kernel_dtype(source), target.mutable_data_ptr(), source.const_data_ptr(),
                          static_cast<const float *>(change.const_data_ptr()), count(source));
     if (!direct) {
         torch::stable::copy_(out, target);
@@ -189,7 +200,7 @@ Tensor residual_moments(const Tensor probe, const Tensor s1, const Tensor s2, co
     const Tensor history[WS_HISTORY] = {readable(s1), readable(s2), readable(s3)};
     const void *const stored[WS_HISTORY] = {history[0].const_data_ptr(), history[1].const_data_ptr(), history[2].const_data_ptr()};
     ws_moments m = {};
-    core->residual_moments(kernel_dtype(current), current.const_data_ptr(), stored, count(current), &m);
+    core->residual_moments(&cpu, kernel_dtype(current), current.const_data_ptr(), stored, count(current), &m);
     return sums({m.difference, m.reference, m.ee, m.ed1, m.ed2, m.d1d1, m.d1d2, m.d2d2});
 }
 
@@ -205,7 +216,7 @@ void combine_residuals_(Tensor hidden, const Tensor r1, const Tensor r2, const T
                                                 static_cast<const float *>(history[1].const_data_ptr()),
                                                 static_cast<const float *>(history[2].const_data_ptr())};
     const float coefficients[WS_HISTORY] = {static_cast<float>(c1), static_cast<float>(c2), static_cast<float>(c3)};
-    core->residual_combine(kernel_dtype(source), source.mutable_data_ptr(), source.const_data_ptr(), residuals, coefficients,
+    core->residual_combine(&cpu, kernel_dtype(source), source.mutable_data_ptr(), source.const_data_ptr(), residuals, coefficients,
                            count(source));
     if (source.get() != hidden.get()) {
         torch::stable::copy_(hidden, source);

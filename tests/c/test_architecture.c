@@ -2,6 +2,8 @@
  * family and the field. */
 #include "wavespeed/architecture.h"
 
+#include <stdbool.h>
+
 #include "source_text.h"
 
 static char *real_text;
@@ -18,21 +20,37 @@ static int unload(void **state) {
     return 0;
 }
 
+/* Where the first refusal goes. */
+static void keep_first(void *context, size_t index, const ws_error *error) {
+    (void)index;
+    ws_error *const first = context;
+    assert_int_equal(error->code, WS_ERROR_JSON);
+    if (first->code == WS_OK) {
+        *first = *error;
+    }
+}
+
+/* The text as a whole, or else the first family with a mistake. */
 static ws_status check(const char *text, size_t length, size_t *count, ws_error *error) {
     char *const copy = exact_copy(text, length);
-    const ws_status status = ws_architectures_check(copy, length, count, error);
+    ws_error first = {WS_OK, -1, ""};
+    const ws_status status = ws_architectures_check(copy, length, keep_first, &first, count, error);
     free(copy);
-    return status;
+    if (status != WS_OK || first.code == WS_OK) {
+        return status;
+    }
+    *error = first;
+    return first.code;
 }
 
 static void expect_refused(const char *text, size_t length, const char *words) {
     ws_error error = {WS_OK, -2, ""};
-    const ws_status status = check(text, length, NULL, &error);
+    size_t count = 0;
+    const ws_status status = check(text, length, &count, &error);
     if (status != WS_ERROR_JSON || strstr(error.text, words) == NULL) {
         fail_msg("status %s, \"%s\" instead of \"%s\"", ws_status_name(status), error.text, words);
     }
     assert_memory_equal(error.text, "architectures.json", strlen("architectures.json"));
-    assert_int_equal(check(text, length, NULL, NULL), WS_ERROR_JSON);
 }
 
 static void expect_accepted(const char *text, size_t families) {
@@ -61,7 +79,6 @@ static void real_file_is_accepted(void **state) {
     }
     assert_true(families > 0);
     expect_accepted(real_text, families);
-    assert_int_equal(ws_architectures_check(real_text, strlen(real_text), NULL, NULL), WS_OK);
 }
 
 static void smallest_and_largest(void **state) {
@@ -93,19 +110,43 @@ static void every_flipped_bit_is_survived(void **state) {
     for (size_t i = 0; i < length; ++i) {
         char *const copy = exact_copy(real_text, length);
         copy[i] = (char)(copy[i] ^ (1 << (i % 7)));
-        (void)ws_architectures_check(copy, length, NULL, NULL);
+        ws_error first = {WS_OK, -1, ""};
+        size_t count = 0;
+        (void)ws_architectures_check(copy, length, keep_first, &first, &count, NULL);
         free(copy);
     }
 }
 
-static void failure_counts_no_family(void **state) {
+static void text_that_is_no_table_counts_no_family(void **state) {
     (void)state;
     size_t count = 99;
-    assert_int_equal(check("{\"architectures\":[{}]}", 22, &count, NULL), WS_ERROR_JSON);
+    ws_error error = {WS_OK, -1, ""};
+    assert_int_equal(check("{", 1, &count, &error), WS_ERROR_JSON);
     assert_int_equal(count, 0);
-    count = 99;
-    assert_int_equal(check("{", 1, &count, NULL), WS_ERROR_JSON);
-    assert_int_equal(count, 0);
+}
+
+static void note_place(void *context, size_t index, const ws_error *error) {
+    (void)error;
+    bool *const refused = context;
+    assert_in_range(index, 0, 2);
+    refused[index] = true;
+}
+
+static void mistake_in_one_family_does_not_touch_the_others(void **state) {
+    (void)state;
+#define EXCLUDED(name, classes)                                                                    \
+    "{\"family\":\"" name "\",\"classes\":" classes                                                \
+    ",\"excluded\":\"it is\",\"source\":\"s\",\"verified\":\"v\"}"
+    static const char text[] = "{\"architectures\":[" EXCLUDED("A", "[\"A\"]") "," EXCLUDED(
+        "B", "[\"B\",3]") "," EXCLUDED("C", "[\"C\"]") "]}";
+    bool refused[3] = {false, false, false};
+    size_t count = 0;
+    assert_int_equal(
+        ws_architectures_check(text, strlen(text), note_place, refused, &count, NULL), WS_OK);
+    assert_int_equal(count, 3);
+    assert_false(refused[0]);
+    assert_true(refused[1]);
+    assert_false(refused[2]);
 }
 
 /* ---- JSON of the wrong shape ----------------------------------------------------------------- */
@@ -163,7 +204,29 @@ static void families_of_the_wrong_shape(void **state) {
          "the field \"metric\" is \"Output\"; it must be \"output\" or \"residual\"."},
         {"\"residual\"", "null", "the field \"metric\" must be a string"},
         {"[\"head\"]", "[]", "the field \"final\" must be an array of one or more strings."},
-        {"\"final\":[\"head\"],", "", "family \"F\" has no field \"final\""},
+        {"\"final\":[\"head\"]", "\"excluded\":\"it is\"", "has 2 of the fields \"stages\""},
+        {"\"final\":[\"head\"]", "\"rows\":\"batch\"",
+         "the field \"rows\" is \"batch\"; it must be \"cond\" or \"whole\"."},
+        {"\"final\":[\"head\"]", "\"final_part\":\"tail\"",
+         "the field \"final_part\" is for families with \"final\"."},
+        {"\"final\":[\"head\"]", "\"final\":[\"head\"],\"final_part\":\"middle\"",
+         "the field \"final_part\" is \"middle\"; it must be \"head\" or \"tail\"."},
+        {"\"final\":[\"head\"]", "\"batch_dim\":-1",
+         "the field \"batch_dim\" must be a whole number from 0 to 7."},
+        {"\"final\":[\"head\"]", "\"batch_dim\":0.5",
+         "the field \"batch_dim\" must be a whole number"},
+        {"\"final\":[\"head\"]", "\"never\":[]", "never 1 is not an object."},
+        {"\"final\":[\"head\"]", "\"never\":{\"options\":[]}",
+         "never 1: the field \"options\" must be an array of one or more strings."},
+        {"\"final\":[\"head\"]", "\"never\":{\"always\":[\"a\"]}",
+         "never 1 has the field \"always\", which is not known."},
+        {"\"final\":[\"head\"]", "\"bypass\":{}", "the field \"bypass\" must be an array."},
+        {"\"final\":[\"head\"]", "\"bypass\":[\"a\"]", "bypass 1 is not an object."},
+        {"\"final\":[\"head\"]", "\"bypass\":[{\"path\":\"a\"}]",
+         "bypass \"a\" has no field \"result\""},
+        {"\"final\":[\"head\"]", "\"bypass\":[{\"path\":\"a\",\"result\":\"one\"}]",
+         "bypass \"a\": the field \"result\" is \"one\"; it must be \"argument\", \"zero\", "
+         "\"zero_and_argument\" or \"none\"."},
         {"\"source\":\"s\",", "", "family \"F\" has no field \"source\""},
         {"\"verified\":\"v\"", "\"verified\":\"\"",
          "the field \"verified\" must be a string that is not empty."},
@@ -184,6 +247,12 @@ static void stages_of_the_wrong_shape(void **state) {
         {"\"path\":\"blocks\",", "", "family \"F\", stage 1 has no field \"path\""},
         {"\"path\":\"blocks\"", "\"path\":\"blocks\",\"ends\":1",
          "family \"F\", stage \"blocks\" has the field \"ends\""},
+        {"\"path\":\"blocks\"", "\"path\":\"blocks\",\"streams\":\"list\"",
+         "the field \"streams\" is \"list\"; it must be \"tensor\" or \"tuple\"."},
+        {"\"path\":\"blocks\"", "\"path\":\"blocks\",\"method\":\"\"",
+         "the field \"method\" must be a string that is not empty."},
+        {"\"path\":\"blocks\"", "\"path\":\"blocks\",\"within\":\"tail\"",
+         "the field \"within\" relates a stage to the first one, which this is."},
         {"\"path\":\"blocks\"", "\"path\":\"blocks\",\"skip\":0",
          "stage \"blocks\": the field \"skip\" must be a string"},
         {"[[\"x\",0],[\"y\",1]]", "[]", "the field \"hidden\" has 0 pairs; it must have 1 to 4."},
@@ -231,6 +300,29 @@ static void stages_of_the_wrong_shape(void **state) {
     expect_refused(second, strlen(second), "family \"F\", stage 2 is not an object.");
 }
 
+static void early_exits_of_the_wrong_shape(void **state) {
+    (void)state;
+    static const char good[] =
+        "{\"architectures\":[{\"family\":\"F\",\"classes\":[\"C\"],\"metric\":\"residual\","
+        "\"early_exit\":{\"method\":\"m\",\"layers\":[\"l\"],\"first_block\":[1,2],\"tail\":[\"t\"]},"
+        "\"source\":\"s\",\"verified\":\"v\"}]}";
+    expect_accepted(good, 1);
+    static const variant variants[] = {
+        {"\"metric\":\"residual\",", "", "has no field \"metric\""},
+        {"\"method\":\"m\",", "", "early_exit 1 has no field \"method\""},
+        {"[\"l\"]", "\"l\"", "the field \"layers\" must be an array of one or more strings."},
+        {"[\"t\"]", "[]", "the field \"tail\" must be an array of one or more strings."},
+        {"[1,2]", "[2,2]",
+         "the field \"first_block\" must be two whole numbers from 0 to 1000, the second"},
+        {"[1,2]", "[1]", "the field \"first_block\" must be two whole numbers"},
+        {"[1,2]", "[1,2,3]", "the field \"first_block\" must be two whole numbers"},
+        {"[1,2]", "[0.5,2]", "the field \"first_block\" must be two whole numbers"},
+        {"[1,2]", "2", "the field \"first_block\" must be an array."},
+        {"\"method\":\"m\"", "\"keep\":2", "has the field \"keep\", which is not known."},
+    };
+    expect_variants_refused(good, variants, sizeof(variants) / sizeof(variants[0]));
+}
+
 static void class_is_described_once(void **state) {
     (void)state;
     char *const text =
@@ -247,10 +339,12 @@ int main(void) {
         cmocka_unit_test(smallest_and_largest),
         cmocka_unit_test(every_prefix_is_refused),
         cmocka_unit_test(every_flipped_bit_is_survived),
-        cmocka_unit_test(failure_counts_no_family),
+        cmocka_unit_test(text_that_is_no_table_counts_no_family),
+        cmocka_unit_test(mistake_in_one_family_does_not_touch_the_others),
         cmocka_unit_test(root_of_the_wrong_shape),
         cmocka_unit_test(families_of_the_wrong_shape),
         cmocka_unit_test(stages_of_the_wrong_shape),
+        cmocka_unit_test(early_exits_of_the_wrong_shape),
         cmocka_unit_test(class_is_described_once),
     };
     return cmocka_run_group_tests(tests, load, unload);

@@ -1,94 +1,21 @@
-/* The kernels against a float64 oracle and against the summation order that kernels.h promises. */
-#include "wavespeed/kernels.h"
+/* The kernels against a float64 oracle and against the summation order that kernels.h promises: at every level that this
+ * machine has, and with the chunks run in another order. */
+#include "kernel_arrays.h"
 
-#include "cpu/float16.h"
-
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 static const size_t sizes[] = {0, 1, 31, 32, 33, 4095, 4096, 4097, 65535, 65536, 65537, 200001};
 
 enum { N_SIZES = sizeof(sizes) / sizeof(sizes[0]), LARGEST = 200001 };
 
-/* ---- data ------------------------------------------------------------------------------------ */
+static ws_cpu_executor executor; /* what the tests of a group run on */
 
-static uint32_t random_state = 1;
-
-/* xorshift: the same numbers on every machine. */
-static uint32_t random_bits(void) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 17;
-    random_state ^= random_state << 5;
-    return random_state;
-}
-
-/* Roughly normal: what hidden states look like. */
-static float random_value(float scale) {
-    float sum = 0.0f;
-    for (int i = 0; i < 6; ++i) {
-        sum += (float)(random_bits() >> 8) * 0x1p-24f - 0.5f;
-    }
-    return sum * 1.4142135f * scale;
-}
-
-static size_t size_of(ws_dtype dtype) {
-    return dtype == WS_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
-}
-
-static void set(ws_dtype dtype, void *array, size_t i, float value) {
-    if (dtype == WS_DTYPE_F32) {
-        ((float *)array)[i] = value;
-    } else {
-        ((uint16_t *)array)[i] =
-            dtype == WS_DTYPE_BF16 ? ws_bf16_from_f32(value) : ws_f16_from_f32(value);
-    }
-}
-
-static float get(ws_dtype dtype, const void *array, size_t i) {
-    if (dtype == WS_DTYPE_F32) {
-        return ((const float *)array)[i];
-    }
-    const uint16_t bits = ((const uint16_t *)array)[i];
-    return dtype == WS_DTYPE_BF16 ? ws_f32_from_bf16(bits) : ws_f32_from_f16(bits);
-}
-
-/* n random elements, exactly as large as needed: the sanitizer watches both ends. */
-static void *new_array(ws_dtype dtype, size_t n, float scale) {
-    void *const array = malloc(n * size_of(dtype) + (n == 0));
-    assert_non_null(array);
-    for (size_t i = 0; i < n; ++i) {
-        set(dtype, array, i, random_value(scale));
-    }
-    return array;
-}
-
-static float *new_floats(size_t n, float scale) {
-    return new_array(WS_DTYPE_F32, n, scale);
-}
-
-static void *copy_of(const void *array, size_t bytes) {
-    void *const copy = malloc(bytes > 0 ? bytes : 1);
-    assert_non_null(copy);
-    memcpy(copy, array, bytes);
-    return copy;
-}
-
-static void assert_near(double value, double expected) {
-    if (!(fabs(value - expected) <= 1e-6 * fabs(expected))) {
-        fail_msg("%.17g instead of %.17g", value, expected);
-    }
-}
-
-static void assert_same_double(double value, double expected) {
-    if (memcmp(&value, &expected, sizeof(value)) != 0) {
-        fail_msg("%.17g instead of exactly %.17g", value, expected);
+/* What threads may do to the order of chunks. */
+static void last_index_first(int64_t n, ws_loop_body *body, void *context) {
+    while (n-- > 0) {
+        body(n, n + 1, context);
     }
 }
 
@@ -150,7 +77,7 @@ static void distance_agrees_with_float64(void **state) {
             void *const a = new_array(dtype, n, 3.0f);
             void *const b = new_array(dtype, n, 3.0f);
             ws_sums sums = {-1.0, -1.0};
-            ws_residual_distance(dtype, a, b, n, &sums);
+            ws_residual_distance(&executor, dtype, a, b, n, &sums);
             double difference = 0.0;
             double reference = 0.0;
             for (size_t i = 0; i < n; ++i) {
@@ -175,7 +102,7 @@ static void distance_has_the_promised_order(void **state) {
             void *const b = new_array(dtype, n, 1.0f);
             const operands both = {dtype, a, b};
             ws_sums sums = {-1.0, -1.0};
-            ws_residual_distance(dtype, a, b, n, &sums);
+            ws_residual_distance(&executor, dtype, a, b, n, &sums);
             assert_same_double(sums.difference, sum_in_order(difference_term, &both, n));
             assert_same_double(sums.reference, sum_in_order(reference_term, &both, n));
             free(a);
@@ -206,10 +133,10 @@ static void order_holds_where_additions_round(void **state) {
         }
         const operands both = {dtype, a, b};
         ws_sums sums = {-1.0, -1.0};
-        ws_residual_distance(dtype, a, b, n, &sums);
+        ws_residual_distance(&executor, dtype, a, b, n, &sums);
         assert_same_double(sums.difference, sum_in_order(difference_term, &both, n));
         assert_same_double(sums.reference, sum_in_order(reference_term, &both, n));
-        const double sum = ws_residual_finish(dtype, base, a, n);
+        const double sum = ws_residual_finish(&executor, dtype, base, a, n);
         assert_same_double(sum, sum_in_order(base_term, base, n));
         free(a);
         free(b);
@@ -222,7 +149,7 @@ static void equal_operands_have_no_distance(void **state) {
     for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
         void *const a = new_array((ws_dtype)type, 5000, 3.0f);
         ws_sums sums = {-1.0, -1.0};
-        ws_residual_distance((ws_dtype)type, a, a, 5000, &sums);
+        ws_residual_distance(&executor, (ws_dtype)type, a, a, 5000, &sums);
         assert_true(sums.difference == 0.0);
         assert_true(sums.reference > 0.0);
         free(a);
@@ -238,7 +165,7 @@ static void finish_subtracts_and_sums(void **state) {
             float *const base = new_floats(n, 3.0f);
             float *const before = copy_of(base, n * sizeof(float));
             void *const end = new_array(dtype, n, 3.0f);
-            const double sum = ws_residual_finish(dtype, base, end, n);
+            const double sum = ws_residual_finish(&executor, dtype, base, end, n);
             double expected = 0.0;
             for (size_t i = 0; i < n; ++i) {
                 const float residual = get(dtype, end, i) - before[i];
@@ -270,10 +197,10 @@ static void apply_adds_and_rounds_once(void **state) {
             for (size_t i = 0; i < n; ++i) {
                 set(dtype, expected, i, get(dtype, hidden, i) + residual[i]);
             }
-            ws_residual_apply(dtype, out, hidden, residual, n);
+            ws_residual_apply(&executor, dtype, out, hidden, residual, n);
             assert_memory_equal(hidden, before, n * size_of(dtype));
             assert_memory_equal(out, expected, n * size_of(dtype));
-            ws_residual_apply(dtype, hidden, hidden, residual, n);
+            ws_residual_apply(&executor, dtype, hidden, hidden, residual, n);
             assert_memory_equal(hidden, expected, n * size_of(dtype));
             free(hidden);
             free(before);
@@ -297,7 +224,7 @@ static void apply_of_zero_changes_nothing(void **state) {
     }
     for (int type = WS_DTYPE_BF16; type <= WS_DTYPE_F16; ++type) {
         const ws_dtype dtype = (ws_dtype)type;
-        ws_residual_apply(dtype, out, hidden, zero, PATTERNS);
+        ws_residual_apply(&executor, dtype, out, hidden, zero, PATTERNS);
         for (size_t i = 0; i < PATTERNS; ++i) {
             if (isnan(get(dtype, hidden, i))) {
                 assert_true(isnan(get(dtype, out, i)));
@@ -325,8 +252,8 @@ static void check_reproduction(ws_dtype dtype, float hidden_scale, float end_sca
     for (size_t i = 0; i < LARGEST; ++i) {
         residual[i] = get(dtype, hidden, i);
     }
-    (void)ws_residual_finish(dtype, residual, end, LARGEST);
-    ws_residual_apply(dtype, out, hidden, residual, LARGEST);
+    (void)ws_residual_finish(&executor, dtype, residual, end, LARGEST);
+    ws_residual_apply(&executor, dtype, out, hidden, residual, LARGEST);
     for (size_t i = 0; i < LARGEST; ++i) {
         const float wanted = get(dtype, end, i);
         const float distance = fabsf(get(dtype, out, i) - wanted);
@@ -371,22 +298,22 @@ static void any_element_is_a_good_beginning(void **state) {
             void *const aligned_b = copy_of(b + 3 * size, n * size);
             ws_sums shifted = {0};
             ws_sums aligned = {0};
-            ws_residual_distance(dtype, a + shift * size, b + 3 * size, n, &shifted);
-            ws_residual_distance(dtype, aligned_a, aligned_b, n, &aligned);
+            ws_residual_distance(&executor, dtype, a + shift * size, b + 3 * size, n, &shifted);
+            ws_residual_distance(&executor, dtype, aligned_a, aligned_b, n, &aligned);
             assert_same_double(shifted.difference, aligned.difference);
             assert_same_double(shifted.reference, aligned.reference);
 
             float *const shifted_base = new_floats(n + 17, 0.0f);
             memcpy(shifted_base + shift, residual + 5, n * sizeof(float));
             float *const aligned_base = copy_of(residual + 5, n * sizeof(float));
-            assert_same_double(ws_residual_finish(dtype, shifted_base + shift, a + shift * size, n),
-                               ws_residual_finish(dtype, aligned_base, aligned_a, n));
+            assert_same_double(ws_residual_finish(&executor, dtype, shifted_base + shift, a + shift * size, n),
+                               ws_residual_finish(&executor, dtype, aligned_base, aligned_a, n));
             assert_memory_equal(shifted_base + shift, aligned_base, n * sizeof(float));
 
             void *const shifted_out = copy_of(a, (n + 17) * size);
             unsigned char *const target = (unsigned char *)shifted_out + shift * size;
-            ws_residual_apply(dtype, target, target, residual + 5, n);
-            ws_residual_apply(dtype, aligned_b, aligned_a, residual + 5, n);
+            ws_residual_apply(&executor, dtype, target, target, residual + 5, n);
+            ws_residual_apply(&executor, dtype, aligned_b, aligned_a, residual + 5, n);
             assert_memory_equal(target, aligned_b, n * size);
             assert_memory_equal(shifted_out, a, shift * size);
             assert_memory_equal(target + n * size, a + (shift + n) * size, (17 - shift) * size);
@@ -415,7 +342,7 @@ static void moments_agree_with_float64(void **state) {
             }
             const void *const stored[WS_HISTORY] = {arrays[1], arrays[2], arrays[3]};
             ws_moments sums, oracle = {0};
-            ws_residual_moments(dtype, arrays[0], stored, n, &sums);
+            ws_residual_moments(&executor, dtype, arrays[0], stored, n, &sums);
             double magnitude = 0.0; /* products may cancel: their error is relative to what was added */
             for (size_t i = 0; i < n; ++i) {
                 const double newest = (double)get(dtype, arrays[1], i);
@@ -438,7 +365,7 @@ static void moments_agree_with_float64(void **state) {
                 assert_true(fabs(results[i] - expected[i]) <= 1e-6 * magnitude);
             }
             ws_sums distance;
-            ws_residual_distance(dtype, arrays[0], arrays[1], n, &distance);
+            ws_residual_distance(&executor, dtype, arrays[0], arrays[1], n, &distance);
             assert_same_double(sums.difference, distance.difference);
             assert_same_double(sums.reference, distance.reference);
             for (size_t i = 0; i < 1 + WS_HISTORY; ++i) {
@@ -461,7 +388,7 @@ static void combine_adds_in_order_and_rounds_once(void **state) {
             void *const expected = new_array(dtype, n, 1.0f);
             float *const residual[WS_HISTORY] = {new_floats(n, 2.0f), new_floats(n, 2.0f), new_floats(n, 2.0f)};
             const float *const history[WS_HISTORY] = {residual[0], residual[1], residual[2]};
-            ws_residual_combine(dtype, out, hidden, history, coefficients, n);
+            ws_residual_combine(&executor, dtype, out, hidden, history, coefficients, n);
             for (size_t i = 0; i < n; ++i) {
                 float sum = get(dtype, hidden, i) + coefficients[0] * residual[0][i];
                 sum += coefficients[1] * residual[1][i];
@@ -470,8 +397,8 @@ static void combine_adds_in_order_and_rounds_once(void **state) {
             }
             assert_memory_equal(out, expected, n * size_of(dtype));
             /* With the newest residual alone it is plain reuse, and it works in place. */
-            ws_residual_apply(dtype, expected, hidden, residual[0], n);
-            ws_residual_combine(dtype, hidden, hidden, history, only_newest, n);
+            ws_residual_apply(&executor, dtype, expected, hidden, residual[0], n);
+            ws_residual_combine(&executor, dtype, hidden, hidden, history, only_newest, n);
             assert_memory_equal(hidden, expected, n * size_of(dtype));
             free(hidden);
             free(out);
@@ -497,14 +424,14 @@ static void nan_and_infinity_reach_the_sums(void **state) {
                 float *const base = new_floats(n, 1.0f);
                 set(dtype, array, places[p], bad[v]);
                 ws_sums sums = {0};
-                ws_residual_distance(dtype, array, good, n, &sums);
+                ws_residual_distance(&executor, dtype, array, good, n, &sums);
                 assert_true(!isfinite(sums.difference));
                 assert_true(isfinite(sums.reference));
-                ws_residual_distance(dtype, good, array, n, &sums);
+                ws_residual_distance(&executor, dtype, good, array, n, &sums);
                 assert_true(!isfinite(sums.difference));
                 assert_true(!isfinite(sums.reference));
-                assert_true(!isfinite(ws_residual_finish(dtype, base, array, n)));
-                ws_residual_apply(dtype, good, good, base, n);
+                assert_true(!isfinite(ws_residual_finish(&executor, dtype, base, array, n)));
+                ws_residual_apply(&executor, dtype, good, good, base, n);
                 assert_true(!isfinite(get(dtype, good, places[p])));
                 assert_true(isfinite(get(dtype, good, (places[p] + 1) % n)));
                 free(good);
@@ -531,16 +458,52 @@ static void denormals_are_kept(void **state) {
             base[i] = 0.0f;
         }
         ws_sums sums = {0};
-        ws_residual_distance(dtype, zero, array, n, &sums);
+        ws_residual_distance(&executor, dtype, zero, array, n, &sums);
         assert_true(sums.difference == 100.0 * (double)tiny[dtype]);
         assert_true(sums.reference == 100.0 * (double)tiny[dtype]);
-        assert_true(ws_residual_finish(dtype, base, array, n) == 100.0 * (double)tiny[dtype]);
-        ws_residual_apply(dtype, zero, zero, base, n);
+        assert_true(ws_residual_finish(&executor, dtype, base, array, n) == 100.0 * (double)tiny[dtype]);
+        ws_residual_apply(&executor, dtype, zero, zero, base, n);
         assert_memory_equal(zero, array, n * size_of(dtype));
         free(zero);
         free(array);
         free(base);
     }
+}
+
+/* As torch.set_flush_denormal() sets it. It belongs to the thread, and threads of a pool may have it set differently. */
+static void flushing_of_denormals_by_the_thread_changes_nothing(void **state) {
+    (void)state;
+#if defined(__SSE2__)
+    const size_t n = 100;
+    const float tiny = 0x1p-149f;
+    float *const zero = new_floats(n, 0.0f);
+    float *const array = new_floats(n, 0.0f);
+    float *const out = new_floats(n, 0.0f);
+    for (size_t i = 0; i < n; ++i) {
+        zero[i] = 0.0f;
+        array[i] = tiny;
+    }
+    const unsigned before = _mm_getcsr();
+    const unsigned flushing = before | 0x8040; /* flush to zero, denormals are zero */
+    ws_sums sums = {0};
+    _mm_setcsr(flushing);
+    ws_residual_distance(&executor, WS_DTYPE_F32, zero, array, n, &sums);
+    ws_residual_apply(&executor, WS_DTYPE_F32, out, zero, array, n);
+    const double sum = ws_residual_finish(&executor, WS_DTYPE_F32, zero, array, n);
+    const unsigned after = _mm_getcsr();
+    _mm_setcsr(before);
+    assert_int_equal(after, flushing);
+    assert_same_double(sums.difference, 100.0 * (double)tiny);
+    assert_same_double(sums.reference, 100.0 * (double)tiny);
+    assert_same_double(sum, 100.0 * (double)tiny);
+    assert_memory_equal(out, array, n * sizeof(float));
+    assert_memory_equal(zero, array, n * sizeof(float));
+    free(zero);
+    free(array);
+    free(out);
+#else
+    skip();
+#endif
 }
 
 static void overflow_of_a_half_is_infinity(void **state) {
@@ -550,7 +513,7 @@ static void overflow_of_a_half_is_infinity(void **state) {
     set(WS_DTYPE_F16, hidden, 0, 60000.0f);
     set(WS_DTYPE_F16, hidden, 1, 65504.0f);
     set(WS_DTYPE_F16, hidden, 2, 65504.0f);
-    ws_residual_apply(WS_DTYPE_F16, hidden, hidden, residual, 3);
+    ws_residual_apply(&executor, WS_DTYPE_F16, hidden, hidden, residual, 3);
     assert_int_equal(hidden[0], 0x7C00);
     assert_int_equal(hidden[1], 0x7BFF);
     assert_int_equal(hidden[2], 0x7C00);
@@ -561,18 +524,16 @@ static void no_elements_touch_no_memory(void **state) {
     for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
         const ws_dtype dtype = (ws_dtype)type;
         ws_sums sums = {5.0, 5.0};
-        ws_residual_distance(dtype, NULL, NULL, 0, &sums);
+        ws_residual_distance(&executor, dtype, NULL, NULL, 0, &sums);
         assert_true(sums.difference == 0.0 && sums.reference == 0.0);
-        assert_true(ws_residual_finish(dtype, NULL, NULL, 0) == 0.0);
-        ws_residual_apply(dtype, NULL, NULL, NULL, 0);
+        assert_true(ws_residual_finish(&executor, dtype, NULL, NULL, 0) == 0.0);
+        ws_residual_apply(&executor, dtype, NULL, NULL, NULL, 0);
     }
 }
 
 static void table_is_complete_and_works_on_chunks(void **state) {
     (void)state;
-    const ws_kernels *const kernels = ws_kernels_cpu();
-    assert_non_null(kernels);
-    assert_string_equal(kernels->name, "scalar");
+    const ws_kernels *const kernels = executor.kernels;
     const size_t n = WS_KERNEL_CHUNK;
     for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
         const ws_dtype dtype = (ws_dtype)type;
@@ -582,14 +543,14 @@ static void table_is_complete_and_works_on_chunks(void **state) {
         float *const base = new_floats(n, 3.0f);
         float *const same = copy_of(base, n * sizeof(float));
         ws_sums whole = {0};
-        ws_residual_distance(dtype, a, b, n, &whole);
+        ws_residual_distance(&executor, dtype, a, b, n, &whole);
         const ws_sums chunk = kernels->distance[dtype](a, b, n);
         assert_same_double(chunk.difference, whole.difference);
         assert_same_double(chunk.reference, whole.reference);
         assert_same_double(kernels->finish[dtype](base, a, n),
-                           ws_residual_finish(dtype, same, a, n));
+                           ws_residual_finish(&executor, dtype, same, a, n));
         kernels->apply[dtype](out, a, base, n);
-        ws_residual_apply(dtype, a, a, base, n);
+        ws_residual_apply(&executor, dtype, a, a, base, n);
         assert_memory_equal(out, a, n * size_of(dtype));
         free(a);
         free(b);
@@ -614,9 +575,17 @@ int main(void) {
         cmocka_unit_test(combine_adds_in_order_and_rounds_once),
         cmocka_unit_test(nan_and_infinity_reach_the_sums),
         cmocka_unit_test(denormals_are_kept),
+        cmocka_unit_test(flushing_of_denormals_by_the_thread_changes_nothing),
         cmocka_unit_test(overflow_of_a_half_is_infinity),
         cmocka_unit_test(no_elements_touch_no_memory),
         cmocka_unit_test(table_is_complete_and_works_on_chunks),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = 0;
+    for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
+        executor.parallel_for = NULL;
+        failed += cmocka_run_group_tests_name(executor.kernels->name, tests, NULL, NULL);
+        executor.parallel_for = last_index_first;
+        failed += cmocka_run_group_tests_name(executor.kernels->name, tests, NULL, NULL);
+    }
+    return failed;
 }

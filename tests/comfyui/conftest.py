@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,7 @@ from comfyui_tree import ROOT, ComfyUITree, NoComfyUIError, find_comfyui
 sys.path.insert(0, str(Path(__file__).parent))
 
 from in_process import ComfyUI
+from matrix import Matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,11 +42,29 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 TREE = pytest.StashKey[ComfyUITree]()
+MATRIX = pytest.StashKey[Matrix]()
 
 
 @pytest.fixture(scope="session")
 def tree(pytestconfig: pytest.Config) -> ComfyUITree:
     return pytestconfig.stash[TREE]
+
+
+@pytest.fixture(scope="session")
+def matrix(pytestconfig: pytest.Config, tree: ComfyUITree) -> Iterator[Matrix]:
+    """The table of all model families; printed and written when the run ends."""
+    table = Matrix(tree.version)
+    pytestconfig.stash[MATRIX] = table
+    yield table
+    table.write()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    table = config.stash.get(MATRIX, None)
+    if table is not None:
+        terminalreporter.section("model families")
+        for line in table.lines():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -48,16 +48,29 @@ class Family:
     """Class in comfy.supported_models, where detection has fixed the model's size; empty where the loader takes it."""
     header: dict[str, Any] = field(default_factory=dict)
     """What the header of a checkpoint says about the transformer, where the loader cannot tell it from the weights."""
-    audio_latent: tuple[int, ...] = ()
-    """The second latent of a model that makes a video with sound; empty for all others."""
+    method: str = ""
+    """The method of a block that the model calls, where it is not the block itself."""
+    kept: int = 1
+    """Blocks that run on a hit."""
+    published: dict[str, Any] | None = None
+    """What differs in `config` for the best known published model: its size, for the share that a hit saves."""
     extra: Callable[[torch.Generator], dict[str, Any]] = field(default=lambda _generator: {})
     """What the conditioning of this family carries besides the usual."""
     change: Callable[[Any], None] = field(default=lambda _diffusion_model: None)
     """Done to the loaded model."""
+    timed: str = ""
+    """Further layers through which the timestep acts, see TIMED_LAYER: a regular expression."""
+    more_latents: tuple[tuple[int, ...], ...] = ()
+    """Shapes of the latents beside the first, for models of several streams (video with audio)."""
+    beside: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Weights that the checkpoint holds beside the diffusion model, for what ComfyUI computes conds with: their shapes."""
 
 
-def _weights(family: Family, seed: int) -> dict[str, torch.Tensor]:
-    """Names and shapes from the model's own class, values from a seed. Raises AbsentModelError."""
+def instance(family: Family, *, published: bool = False) -> Any:
+    """The model's own class without values: tiny, or in its published size on the meta device.
+
+    Raises AbsentModelError.
+    """
     import comfy.ops
 
     module, _, name = family.model_class.rpartition(".")
@@ -66,16 +79,25 @@ def _weights(family: Family, seed: int) -> dict[str, torch.Tensor]:
     except (ImportError, AttributeError) as problem:
         raise AbsentModelError(f"there is no {name}") from problem
     try:
-        precision = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
-        empty = model_class(**family.config, **precision)
+        size = family.config | ((family.published or {}) if published else {})
+        device = "meta" if published else "cpu"
+        operations = comfy.ops.disable_weight_init
+        with torch.device(device):
+            return model_class(**size, dtype=torch.float32, device=device, operations=operations)
     except TypeError as problem:
         raise AbsentModelError(f"its {name} is another one ({problem})") from problem
+
+
+def _weights(family: Family, seed: int) -> dict[str, torch.Tensor]:
+    """Names and shapes from the model's own class, values from a seed. Raises AbsentModelError."""
+    empty = instance(family)
     weights = {}
-    for key, value in sorted(empty.state_dict().items()):
+    shapes = {name: value.shape for name, value in empty.state_dict().items()}
+    for key, shape in sorted({**shapes, **family.beside}.items()):
         # Seeded by name: a ComfyUI that adds a weight does not change all others.
         generator = torch.Generator().manual_seed(seed + zlib.crc32(key.encode()))
-        weight = torch.randn(value.shape, generator=generator) * SPREAD
-        if TIMED_LAYER.search(key):
+        weight = torch.randn(shape, generator=generator) * SPREAD
+        if TIMED_LAYER.search(key) or (family.timed and re.search(family.timed, key)):
             weight *= STRONG_BIAS if key.endswith(".bias") else CALM_WEIGHT
         if weight.dim() == 1 and key.endswith((".scale", "norm.weight", "ln_q.weight", "ln_k.weight")):
             weight += 1.0
@@ -112,10 +134,13 @@ def build(family: Family, *, seed: int = 0, dtype: torch.dtype = torch.float32, 
         if config_class is None:
             raise AbsentModelError(f"there is no supported model {family.core_config}")
         config = config_class(dict(family.config))
+        # Some of these classes put the sizes of the real model in.
+        config.unet_config.update(family.config)
         config.set_inference_dtype(dtype, None)
-        model = config.get_model(weights, "")
+        model = config.get_model(dict(weights), "")
         # The converted names are those of the class already: the weights come from it.
-        model.diffusion_model.load_state_dict(weights)
+        own = {name: value for name, value in weights.items() if name not in family.beside}
+        model.diffusion_model.load_state_dict(own)
         cpu = torch.device("cpu")
         patcher = comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
     expected = family.model_class.rpartition(".")[2]

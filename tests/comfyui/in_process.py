@@ -11,13 +11,13 @@ import gc
 import logging
 import re
 import sys
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tiny_models
 import torch
+from blocks import BlockCalls
 
 from comfyui_base import ARGUMENTS
 from comfyui_tree import ROOT
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from comfyui_tree import ComfyUITree
 
-COUNTS = re.compile(r"(\d+) evaluations: (\d+) computed, (\d+) reused")
+COUNTS = re.compile(r"(\d+) evaluations?: (\d+) computed, (\d+) reused")
 STEPS = 28
 NODE = "ApplyFBCacheOnModel"
 CACHE_NODE_ID = "cache"
@@ -125,6 +125,21 @@ class ComfyUI:
             self._models[family] = tiny_models.build(family)
         return self._models[family].clone()
 
+    def model_or_absent(self, family: str) -> Any:
+        """The same, but AbsentModelError instead of a skipped test where this ComfyUI does not have the family."""
+        if family not in self._models:
+            self._models[family] = tiny_models.build_or_absent(family)
+        return self.model(family)
+
+    def engine(self) -> Any:
+        """What the loaded pack works with."""
+        implementation = self.nodes[NODE].run.__self__  # type: ignore[attr-defined]
+        return implementation.engine
+
+    def descriptor(self, model: Any) -> Any | None:
+        """What the pack knows about a model; None for a class without a descriptor."""
+        return self.engine().architectures.get(type(model.model.diffusion_model).__name__)
+
     def call(self, node: type | str, **inputs: Any) -> Any:
         """First output of a node, of the old and of the new kind."""
         node_class: Any = self.nodes[node] if isinstance(node, str) else node
@@ -143,10 +158,10 @@ class ComfyUI:
         return self.call(NODE, model=model, **given)
 
     def sample(self, model: Any, family: str = "flux_dev", **how: Any) -> Run:
-        """A whole run as core's KSampler makes it: see _sample for how."""
-        return self._observed(model, lambda: self._sample(model, family, **how))
+        """A whole run as core's KSampler makes it: see sample_latent for how."""
+        return self._observed(model, family, lambda: self.sample_latent(model, family, **how))
 
-    def _sample(
+    def sample_latent(
         self,
         model: Any,
         family: str,
@@ -162,10 +177,9 @@ class ComfyUI:
         callback: Any = None,
     ) -> torch.Tensor:
         import comfy.sample
-        import comfy.utils
 
         empty = self.empty_latent(family, batch)
-        sampled = comfy.sample.sample(
+        return comfy.sample.sample(
             model,
             comfy.sample.prepare_noise(empty, seed),
             steps,
@@ -180,8 +194,6 @@ class ComfyUI:
             disable_pbar=True,
             seed=seed,
         )
-        # Of a video with sound, both in one row, as samplers see them.
-        return comfy.utils.pack_latents(sampled.unbind())[0] if sampled.is_nested else sampled
 
     def evaluate(
         self, model: Any, family: str, evaluations: list[Evaluation], *, cfg: float = 1.0, **conds: Any
@@ -192,7 +204,7 @@ class ComfyUI:
 
         results: list[torch.Tensor] = []
         calls: list[tuple[int, ...]] = []
-        counter = BlockCalls(model.model.diffusion_model)
+        counter = self.count_blocks(model, family)
 
         def sampler(
             denoise: Any, x: torch.Tensor, _sigmas: Any, extra_args: Any = None, **_unused: Any
@@ -225,31 +237,36 @@ class ComfyUI:
             )
 
         with counter:
-            observed = self._observed(model, run)
+            observed = self._observed(model, family, run)
         return Evaluated(results, calls, observed)
 
     @staticmethod
     def empty_latent(family: str, batch: int = 1) -> Any:
-        """A tensor; for a model that makes a video with sound both, as core's node Concat AV Latent joins them."""
-        wanted = tiny_models.FAMILIES[family]
-        latents = [torch.zeros((batch, *shape[1:])) for shape in (wanted.latent, wanted.audio_latent) if shape]
+        """A tensor, or ComfyUI's nested tensor of several for models of several streams."""
+        described = tiny_models.FAMILIES[family]
+        latents = [torch.zeros((batch * first, *rest)) for first, *rest in (described.latent, *described.more_latents)]
         if len(latents) == 1:
             return latents[0]
-        import comfy.nested_tensor
+        from comfy.nested_tensor import NestedTensor
 
-        return comfy.nested_tensor.NestedTensor(latents)
+        return NestedTensor(latents)
 
-    def _observed(self, model: Any, run: Callable[[], torch.Tensor]) -> Run:
+    @staticmethod
+    def count_blocks(model: Any, family: str) -> BlockCalls:
+        description = tiny_models.FAMILIES[family]
+        return BlockCalls(model.model.diffusion_model, description.stages, description.method)
+
+    def _observed(self, model: Any, family: str, run: Callable[[], torch.Tensor]) -> Run:
         diffusion_model = model.model.diffusion_model
         names = list(diffusion_model.state_dict())
         del self.texts.sent[:]
         try:
-            with BlockCalls(diffusion_model) as counter, torch.inference_mode():
+            with self.count_blocks(model, family) as counter, torch.inference_mode():
                 latent = run()
         finally:
             assert_nothing_is_left(model)
             assert list(diffusion_model.state_dict()) == names
-        return Run(latent, counter.counts(), self.texts.last())
+        return Run(one_tensor(latent), counter.counts(), self.texts.last())
 
 
 @dataclass(frozen=True)
@@ -271,46 +288,17 @@ class Evaluated:
     run: Run
 
 
-class BlockCalls:
-    """Counts with forward hooks, as another node might, how often each block runs. A skipped block fires none."""
-
-    def __init__(self, diffusion_model: Any) -> None:
-        self._counts: Counter[int] = Counter()
-        self._handles: list[Any] = []
-        self._blocks = executed_blocks(diffusion_model)
-
-    def counts(self) -> tuple[int, ...]:
-        return tuple(self._counts[index] for index in range(len(self._blocks)))
-
-    def __enter__(self) -> BlockCalls:
-        for index, block in enumerate(self._blocks):
-
-            def count(*_arguments: Any, index: int = index) -> None:
-                self._counts[index] += 1
-
-            self._handles.append(block.register_forward_hook(count))
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-
-def executed_blocks(diffusion_model: Any) -> list[torch.nn.Module]:
-    """The blocks the model's own loop calls, in order; empty for a family that the cache does not know."""
-    skipped = {"double_blocks": "skip_mmdit", "single_blocks": "skip_dit"}
-    return [
-        block
-        for stage in ("double_blocks", "single_blocks", "joint_blocks")
-        for number, block in enumerate(getattr(diffusion_model, stage, ()))
-        if number not in getattr(diffusion_model, skipped.get(stage, ""), ())
-    ]
+def one_tensor(latent: Any) -> torch.Tensor:
+    """The latent itself, or the latents of several streams one behind the other."""
+    if isinstance(latent, torch.Tensor):
+        return latent
+    return torch.cat([part.flatten(1) for part in latent.unbind()], 1)
 
 
 def assert_nothing_is_left(model: Any) -> None:
     """No attribute of ours on any module of the model, no wrapper of ours in the options of any run."""
     for name, module in model.model.named_modules():
-        left = {"_compiled_call_impl", "forward"} & set(vars(module))
+        left = {"_compiled_call_impl", "forward", "_forward", "forward_gen"} & set(vars(module))
         assert not left, f"{left} is left on {name or 'the model'}"
     wrappers = model.model_options.get("transformer_options", {}).get("wrappers", {})
     for kind, entries in wrappers.items():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,8 @@ import torch
 from in_process import NODE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from in_process import ComfyUI
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -78,7 +83,8 @@ def test_an_object_that_the_model_does_not_have_is_named_in_the_error(comfy: Com
 def test_an_object_that_is_no_diffusion_model_passes_through(comfy: ComfyUI, name: str) -> None:
     model = comfy.model("flux_dev")
     assert comfy.cached(model, object_to_patch=name) is model
-    assert comfy.texts.last().startswith("Passed through: models of class")
+    assert comfy.texts.last().startswith("Passed through: object_to_patch names a Mod")
+    assert comfy.texts.last().endswith("which is no diffusion model.")
 
 
 @pytest.mark.parametrize(
@@ -107,3 +113,63 @@ def test_a_model_with_too_few_blocks_passes_through_bit_for_bit(comfy: ComfyUI) 
     cached = comfy.sample(comfy.cached(model, 1.0), "chroma", steps=4)
     assert torch.equal(cached.latent, plain.latent)
     assert "Passed through" in cached.text
+
+
+class FasterBlock(torch.nn.Module):
+    """What another pack may put in the place of a block."""
+
+    __module__ = "faster_pack.blocks"
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(*args, **kwargs)
+
+
+def test_a_model_whose_blocks_another_pack_replaced_passes_through_and_names_them(comfy: ComfyUI) -> None:
+    import tiny_models
+
+    model = tiny_models.build("sd3")
+    blocks = model.model.diffusion_model.joint_blocks
+    for number, block in enumerate(blocks):
+        blocks[number] = FasterBlock(block)
+    plain = comfy.sample(model, "sd3", steps=4)
+    cached = comfy.sample(comfy.cached(model, 1.0), "sd3", steps=4)
+    assert torch.equal(cached.latent, plain.latent)
+    assert cached.text == (
+        "Passed through: another pack has replaced blocks of this Stable Diffusion 3 model by its own FasterBlock."
+    )
+
+
+def test_a_family_whose_descriptor_has_a_mistake_passes_through_and_says_where(
+    comfy: ComfyUI, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine = comfy.engine()
+    architecture = sys.modules[type(engine.architectures["Flux"]).__module__]
+    raw = json.loads(architecture.FILE.read_text(encoding="utf-8"))
+    described = next(entry for entry in raw["architectures"] if entry["family"] == "Flux")
+    described["stages"][1]["main"] = "picture"
+    changed = tmp_path / "architectures.json"
+    changed.write_text(json.dumps(raw), encoding="utf-8")
+    monkeypatch.setattr(architecture, "FILE", changed)
+    for name, descriptor in architecture.load(engine.core).items():
+        monkeypatch.setitem(engine.architectures, name, descriptor)
+    model = comfy.model("flux_dev")
+    assert comfy.cached(model) is model
+    assert comfy.texts.last() == (
+        'Passed through: the descriptor of its family has a mistake: architectures.json, family "Flux", '
+        'stage "single_blocks": the field "main" has "picture", which "hidden" does not name.'
+    )
+    assert comfy.sample(comfy.cached(comfy.model("sd3")), "sd3", steps=10).reused > 0
+
+
+def test_a_path_that_the_model_does_not_have_is_named(comfy: ComfyUI, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = comfy.engine()
+    described = engine.architectures["Flux"]
+    elsewhere = dataclasses.replace(described, final=("last_layer",))
+    monkeypatch.setitem(engine.architectures, "Flux", elsewhere)
+    cached = comfy.sample(comfy.cached(comfy.model("flux_dev")), steps=4)
+    assert cached.text.startswith("Passed through: this Flux model is built differently")
+    assert "last_layer" in cached.text

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from blocks import executed_blocks
 from in_process import (
     NEVER,
     USUAL,
     Evaluation,
     assert_nothing_is_left,
-    executed_blocks,
     native_objects_alive,
     tensors_alive,
 )

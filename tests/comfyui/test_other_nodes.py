@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from in_process import NEVER, USUAL, Evaluation, executed_blocks, relative_difference
+from blocks import executed_blocks
+from checks import SHORT, TOLERANCE, WIDTH, assert_exact, control_net, evaluated_twice, node
+from in_process import NEVER, USUAL, Evaluation, relative_difference
 from tiny_models import build, conditioning
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from in_process import ComfyUI, Evaluated
-
-TOLERANCE = 1e-6
-SHORT = 6
-TOKENS, WIDTH = 64, 128
-
-
-def node(module: str, name: str) -> Any:
-    """A node of core's comfy_extras, or a skipped test where this ComfyUI does not have it."""
-    try:
-        return getattr(importlib.import_module(f"comfy_extras.{module}"), name)
-    except (ImportError, AttributeError) as problem:
-        pytest.skip(f"This ComfyUI has no node {name} ({problem}).")
-
-
-def assert_exact(comfy: ComfyUI, model: Any, family: str = "flux_dev", *, cfg: float = 2.0, **how: Any) -> None:
-    """Always missing equals the plain run bit for bit; a hit on unchanged input equals the computed output."""
-    plain = comfy.sample(model, family, steps=SHORT, cfg=cfg, **how)
-    missed = comfy.sample(comfy.cached(model, NEVER), family, steps=SHORT, cfg=cfg, **how)
-    assert torch.isfinite(plain.latent).all()
-    assert torch.equal(missed.latent, plain.latent)
-    twice = evaluated_twice(comfy, comfy.cached(model), family, cfg=cfg, **how)
-    assert twice.run.counts == (2, 1, 1)
-    assert sum(twice.calls[1]) < sum(twice.calls[0])
-    assert relative_difference(twice.outputs[1], twice.outputs[0]) <= TOLERANCE
-
-
-def evaluated_twice(comfy: ComfyUI, model: Any, family: str, **how: Any) -> Evaluated:
-    return comfy.evaluate(model, family, [Evaluation(), Evaluation()], **how)
-
+    from in_process import ComfyUI
 
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
@@ -87,27 +59,6 @@ def test_a_lora_and_an_always_missing_cache_equal_the_lora_alone(comfy: ComfyUI,
 
 
 # ---- what writes between the blocks ----------------------------------------------------------------------------------
-
-
-def control_net(seed: int = 3, stages: dict[str, int] | None = None, channels: int = WIDTH) -> Any:
-    """A ControlNet that adds noise of its own to what every block gives, as core's do, in place."""
-    from comfy.controlnet import ControlBase
-
-    counts = stages or {"input": 3, "output": 4}
-
-    class NoiseControl(ControlBase):
-        def get_control(self, x_noisy: torch.Tensor, *_unused: Any) -> dict[str, list[torch.Tensor]]:
-            generator = torch.Generator().manual_seed(seed)
-            shape = (x_noisy.shape[0], TOKENS, channels)
-            return {
-                stage: [torch.randn(shape, generator=generator) * 0.3 for _ in range(count)]
-                for stage, count in counts.items()
-            }
-
-        def copy(self) -> NoiseControl:
-            return NoiseControl()
-
-    return NoiseControl()
 
 
 CONTROLLED = [
@@ -182,34 +133,6 @@ def test_patches_that_replace_a_block_are_exact_or_leave_the_cache_idle(comfy: C
     cached = comfy.sample(comfy.cached(model, 1.0), steps=SHORT, cfg=2.0)
     assert torch.equal(cached.latent, plain.latent)
     assert "the first block was never called" in cached.text
-
-
-SKIPPED_LAYERS = [("0", ""), ("1", ""), ("", "0"), ("", "3"), ("0, 1, 2", "0, 1, 2, 3")]
-
-
-@pytest.mark.parametrize(("double", "single"), SKIPPED_LAYERS)
-def test_skip_layer_guidance_is_exact(comfy: ComfyUI, double: str, single: str) -> None:
-    slg = node("nodes_slg", "SkipLayerGuidanceDiT")
-    layers = {"double_layers": double, "single_layers": single}
-    model = comfy.model("flux_dev")
-    guided = comfy.call(slg, model=model, **layers, scale=2.0, start_percent=0.0, end_percent=1.0, rescaling_scale=0.0)
-    plain = comfy.sample(guided, steps=SHORT, cfg=2.0)
-    assert not torch.equal(plain.latent, comfy.sample(model, steps=SHORT, cfg=2.0).latent)
-    missed = comfy.sample(comfy.cached(guided, NEVER), steps=SHORT, cfg=2.0)
-    assert torch.equal(missed.latent, plain.latent)
-    twice = evaluated_twice(comfy, comfy.cached(guided), "flux_dev", cfg=2.0)
-    assert relative_difference(twice.outputs[1], twice.outputs[0]) <= TOLERANCE
-
-
-@pytest.mark.parametrize("layers", ["0", "2", "3"])
-def test_skip_layer_guidance_of_sd3_is_exact(comfy: ComfyUI, layers: str) -> None:
-    slg = node("nodes_sd3", "SkipLayerGuidanceSD3")
-    model = comfy.call(slg, model=comfy.model("sd3"), layers=layers, scale=2.0, start_percent=0.0, end_percent=1.0)
-    plain = comfy.sample(model, "sd3", steps=SHORT, cfg=2.0)
-    missed = comfy.sample(comfy.cached(model, NEVER), "sd3", steps=SHORT, cfg=2.0)
-    assert torch.equal(missed.latent, plain.latent)
-    twice = evaluated_twice(comfy, comfy.cached(model), "sd3", cfg=2.0)
-    assert relative_difference(twice.outputs[1], twice.outputs[0]) <= TOLERANCE
 
 
 # ---- more than one call per evaluation -------------------------------------------------------------------------------

@@ -6,15 +6,20 @@ from typing import Any
 
 import family
 import pytest
-from families import FAMILIES, SUPPORTED
+from families import FAMILIES
 
-__all__ = ["FAMILIES", "SUPPORTED", "build", "conditioning"]
+__all__ = ["FAMILIES", "build", "conditioning"]
+
+
+def build_or_absent(name: str, **how: Any) -> Any:
+    """A ModelPatcher of a family, see family.build."""
+    return family.build(FAMILIES[name], **how)
 
 
 def build(name: str, **how: Any) -> Any:
-    """A ModelPatcher of a family, see family.build; skips the test where this ComfyUI does not have it."""
+    """The same; skips the test where this ComfyUI does not have the family."""
     try:
-        return family.build(FAMILIES[name], **how)
+        return build_or_absent(name, **how)
     except family.AbsentModelError as problem:
         pytest.skip(f"This ComfyUI does not have {name}: {problem}.")
 

@@ -18,8 +18,8 @@ CLASSES = json.loads((demo_model.FOLDER / "classes.json").read_text(encoding="ut
 
 def test_choices_are_the_classes_and_nothing_in_particular() -> None:
     prompt = demo_model.DemoPrompt()
-    assert prompt.choices == [*CLASSES["classes"], demo_model.NOTHING]
-    assert len(set(prompt.choices)) == len(prompt.choices)
+    assert prompt.choices["subject"] == [*CLASSES["classes"], demo_model.NOTHING]
+    assert len(set(prompt.choices["subject"])) == len(prompt.choices["subject"])
 
 
 def test_guidance_numbers_stay_where_half_precision_is_exact_enough() -> None:

@@ -102,7 +102,7 @@ def test_the_number_of_subjects_is_told_rightly() -> None:
     told = re.findall(
         r"knows (\d+) things", (REPOSITORY / "web/docs/WaveSpeedDemoPrompt.md").read_text(encoding="utf-8")
     )
-    assert told == [str(len(demo_model.DemoPrompt().choices) - 1)]
+    assert told == [str(len(demo_model.DemoPrompt().choices["subject"]) - 1)]
 
 
 def our_nodes(path: Path) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def widgets(node: dict[str, Any]) -> list[tuple[dict[str, Any], Any]]:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=ids)
 def test_example_workflows_carry_values_the_nodes_accept(path: Path) -> None:
-    choices = {"subject": demo_model.DemoPrompt().choices, "strategy": first_block_cache.STRATEGIES}
+    choices = demo_model.DemoPrompt().choices | first_block_cache.CHOICES
     for node in our_nodes(path):
         for entry, value in widgets(node):
             if entry["type"] == "COMBO":

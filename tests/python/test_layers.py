@@ -15,8 +15,8 @@ SOURCE_ENDINGS = {".c", ".h", ".cpp", ".cu"}
 STANDARD_C = {
     f"{name}.h"
     for name in (
-        "assert", "ctype", "errno", "float", "inttypes", "limits", "math", "stdalign", "stdarg", "stdatomic", "stdbool",
-        "stddef", "stdint", "stdio", "stdlib", "string",
+        "assert", "ctype", "errno", "fenv", "float", "inttypes", "limits", "math", "stdalign", "stdarg", "stdatomic",
+        "stdbool", "stddef", "stdint", "stdio", "stdlib", "string",
     )
 }  # fmt: skip
 CJSON = {"cjson/cJSON.h", "cJSON.h"}

@@ -28,6 +28,7 @@ PRIVATE_BUT_STABLE = {
     "_Py_Dealloc", "_Py_NoneStruct", "_Py_TrueStruct", "_Py_FalseStruct", "_Py_NotImplementedStruct",
     "_PyObject_GC_New", "_PyObject_New", "_Py_IncRef", "_Py_DecRef", "_PyArg_ParseTuple_SizeT",
     "_PyArg_ParseTupleAndKeywords_SizeT", "_Py_BuildValue_SizeT", "_PyObject_CallFunction_SizeT",
+    "_PyObject_CallMethod_SizeT",
 }  # fmt: skip
 """Names with an underscore that belong to the stable ABI; the limited API's own macros expand to them."""
 

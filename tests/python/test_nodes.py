@@ -38,7 +38,7 @@ def native(implementations: dict[str, Any]) -> dict[str, type]:
 
 @pytest.fixture(scope="module")
 def fallback(implementations: dict[str, Any]) -> dict[str, type]:
-    pass_through = fallback_nodes.PassThrough("The native module has not been built.", first_block_cache.STRATEGIES)
+    pass_through = fallback_nodes.PassThrough("The native module has not been built.", first_block_cache.CHOICES)
     passing = {**implementations, CACHE: pass_through}
     return fallback_nodes.node_classes(SCHEMA, passing)[0]
 
@@ -60,7 +60,7 @@ def test_both_makers_give_the_same_class(native: dict[str, type], fallback: dict
 def test_the_cache_node_keeps_the_contract_of_comfy_wavespeed(native: dict[str, type]) -> None:
     inputs = native[CACHE].INPUT_TYPES()
     assert list(inputs["required"]) == ["model", "object_to_patch", "residual_diff_threshold"]
-    assert list(inputs["optional"]) == ["start", "end", "max_consecutive_cache_hits", "strategy"]
+    assert list(inputs["optional"]) == ["start", "end", "max_consecutive_cache_hits", "strategy", "cache_device"]
     kinds = {name: kind for group in ("required", "optional") for name, (kind, _) in inputs[group].items()}
     assert kinds == {
         "model": "MODEL",
@@ -70,6 +70,7 @@ def test_the_cache_node_keeps_the_contract_of_comfy_wavespeed(native: dict[str, 
         "end": "FLOAT",
         "max_consecutive_cache_hits": "INT",
         "strategy": ["classic", "forecast"],
+        "cache_device": ["gpu", "cpu"],
     }
     assert inputs["required"]["object_to_patch"][1]["default"] == "diffusion_model"
     assert native[CACHE].RETURN_TYPES == ("MODEL",)
@@ -84,7 +85,7 @@ def test_input_types_may_be_changed_by_the_caller(native: dict[str, type]) -> No
 
 def test_demo_prompt_lists_its_subjects(native: dict[str, type]) -> None:
     choices, options = native["WaveSpeedDemoPrompt"].INPUT_TYPES()["required"]["subject"]
-    assert choices == DemoPrompt().choices
+    assert choices == DemoPrompt().choices["subject"]
     assert options["tooltip"]
 
 

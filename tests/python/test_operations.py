@@ -583,7 +583,7 @@ class CoreApi(ctypes.Structure):
     _fields_ = (
         ("size", ctypes.c_uint32),
         ("version", ctypes.c_uint32),
-        ("functions", ctypes.c_void_p * 3),
+        ("functions", ctypes.c_void_p * 5),
     )
 
 
@@ -592,7 +592,7 @@ REGISTERED, FAILED = 0, 2
 
 @needs_shim
 @pytest.mark.parametrize(
-    "api", [None, CoreApi(0, 1), CoreApi(ctypes.sizeof(CoreApi), 0), CoreApi(ctypes.sizeof(CoreApi) - 8, 1)]
+    "api", [None, CoreApi(0, 2), CoreApi(ctypes.sizeof(CoreApi), 1), CoreApi(ctypes.sizeof(CoreApi) - 8, 2)]
 )
 def test_the_shim_refuses_another_core(tmp_path: Path, api: CoreApi | None) -> None:
     # A copy of the file is another library, which has nothing registered yet.

@@ -62,7 +62,7 @@ def test_a_run_with_reuse() -> None:
         ),
         (
             {"evaluations": 1, "computed": 1, "reused": 0, "compared": 0, "reasons": {"changed": 0}},
-            "Flux · 1 evaluations: 1 computed, 0 reused · cache 3.1 MiB",
+            "Flux · 1 evaluation: 1 computed, 0 reused · cache 3.1 MiB",
         ),
         (
             {"evaluations": 0, "computed": 0, "reused": 0},

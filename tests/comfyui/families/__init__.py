@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from . import cosmos, flux, lightricks, lumina, stable_diffusion_3, wan, wan_side_modules
+from . import (
+    audio,
+    cosmos,
+    cross_attention,
+    flux,
+    hidream_o1,
+    lightricks,
+    lumina,
+    single_stream,
+    stable_cascade,
+    stable_diffusion_3,
+    three_d,
+    unet,
+    wan,
+    wan_side_modules,
+)
 
-FAMILIES = {
-    **flux.FAMILIES,
-    **stable_diffusion_3.FAMILIES,
-    **wan.FAMILIES,
-    **wan_side_modules.FAMILIES,
-    **lightricks.FAMILIES,
-    **lumina.FAMILIES,
-    **cosmos.FAMILIES,
-}
-SUPPORTED = [name for name, family in FAMILIES.items() if family.stages]
+LINES = (
+    flux,
+    stable_diffusion_3,
+    wan,
+    wan_side_modules,
+    lightricks,
+    lumina,
+    cosmos,
+    cross_attention,
+    single_stream,
+    hidream_o1,
+    audio,
+    three_d,
+    unet,
+    stable_cascade,
+)
+FAMILIES = {name: family for line in LINES for name, family in line.FAMILIES.items()}

@@ -68,9 +68,17 @@ def _skip_blocks(diffusion_model: Any) -> None:
     diffusion_model.skip_dit = [0]
 
 
+FLUX_DEV = {
+    "hidden_size": 3072,
+    "num_heads": 24,
+    "depth": 19,
+    "depth_single_blocks": 38,
+    "vec_in_dim": 768,
+    "context_in_dim": 4096,
+}
 STAGES = ("double_blocks", "single_blocks")
 FAMILIES = {
-    "flux_dev": Family(FLUX_CLASS, FLUX, STAGES),
+    "flux_dev": Family(FLUX_CLASS, FLUX, STAGES, published=FLUX_DEV),
     "flux_schnell": Family(FLUX_CLASS, {**FLUX, "guidance_embed": False}, STAGES),
     "flux_reference_latents": Family(FLUX_CLASS, FLUX, STAGES, extra=_reference_latents),
     "flux2": Family(FLUX_CLASS, FLUX2, STAGES, latent=(1, 128, 8, 8)),

@@ -34,7 +34,7 @@ def _reference_sound(generator: torch.Generator) -> dict[str, Any]:
     return {"ref_audio": {"tokens": torch.randn(1, 2, 128, generator=generator)}}
 
 
-SOUND: dict[str, Any] = {"audio_latent": (1, 8, 5, 16), "context": 128, "pooled": 0, "header": LTX2}
+SOUND: dict[str, Any] = {"more_latents": ((1, 8, 5, 16),), "context": 128, "pooled": 0, "header": LTX2}
 LTX2_CLASS = "comfy.ldm.lightricks.av_model.LTXAVModel"
 FAMILIES = {
     "ltxv": Family("comfy.ldm.lightricks.model.LTXVModel", LTXV, STAGES, VIDEO, context=4096, pooled=0, extra=_mask),

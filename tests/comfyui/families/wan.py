@@ -23,6 +23,8 @@ WAN: dict[str, Any] = {
     "cross_attn_norm": True,
     "eps": 1e-6,
 }
+WAN_14B = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40}
+WAN_5B = {"dim": 3072, "ffn_dim": 14336, "num_heads": 24, "num_layers": 30}
 STAGES = ("blocks",)
 TEXT: dict[str, Any] = {"context": 4096, "pooled": 0}
 VIDEO = (1, 16, 3, 8, 8)
@@ -108,14 +110,14 @@ IMAGE: dict[str, Any] = {"model_type": "i2v", "in_dim": 36}
 CONTROL: dict[str, Any] = {"model_type": "i2v", "in_dim": 48, "in_dim_ref_conv": 16}
 WAN22: dict[str, Any] = {"in_dim": 48, "out_dim": 48}
 FAMILIES = {
-    "wan": wan(),
-    "wan_image": wan(config=IMAGE, extra=_first_image),
+    "wan": wan(published=WAN_14B),
+    "wan_image": wan(config=IMAGE, extra=_first_image, published=WAN_14B),
     "wan_first_last_image": wan(
         config={**IMAGE, "flf_pos_embed_token_number": 2 * IMAGE_TOKENS}, extra=_first_and_last_image
     ),
     "wan_fun_control": wan(config=CONTROL, extra=_control_video),
     "wan_in_context": wan(extra=_in_context_references),
-    "wan22_5b": wan(config=WAN22, latent=(1, 48, 3, 8, 8)),
+    "wan22_5b": wan(config=WAN22, latent=(1, 48, 3, 8, 8), published=WAN_5B),
     "wan22_5b_image": wan(config=WAN22, latent=(1, 48, 3, 8, 8), extra=_known_first_frame),
     "wan_camera": wan("CameraWanModel", config={"model_type": "camera", "in_dim": 32}, extra=_camera),
     "wan_humo": wan("HumoWanModel", config={"model_type": "humo"}, extra=_audio_and_reference),

@@ -82,6 +82,7 @@ FAMILIES = {
         module="model_animate2",
         config={"model_type": "animate2", "in_dim": 36},
         header={"model_type": "animate2"},
+        method="forward_gen",
         extra=_pose_video,
     ),
     "wan_dancer": wan(

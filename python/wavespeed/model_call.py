@@ -1,0 +1,73 @@
+"""One call of a diffusion model, as ComfyUI's APPLY_MODEL wrappers see it, and one model as a sampling run sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import keys
+
+if TYPE_CHECKING:
+    import torch
+
+    from .architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Member:
+    """One base model that takes part in a run, with its native session."""
+
+    descriptor: Architecture
+    last_block: int | None
+    """Number of the block whose result is the end of the trunk, if that is how this family is cached."""
+    session: Any
+
+
+class ModelCall:
+    """args: x (B, C, ...), sigma (B,), c_concat, c_crossattn, control, transformer_options."""
+
+    def __init__(self, executor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._executor = executor
+        self._args = args
+        self._kwargs = kwargs
+
+    @property
+    def base_model(self) -> Any:
+        return self._executor.class_obj
+
+    @property
+    def batch(self) -> int:
+        return int(self._args[0].shape[0])
+
+    def run(self) -> Any:
+        """Calls the model, and may do so again: models take a ControlNet's tensors out of the lists they are given."""
+        control = self._args[4]
+        if control is not None:
+            control = {name: list(value) if isinstance(value, list) else value for name, value in control.items()}
+        return self._executor(*self._args[:4], control, *self._args[5:], **self._kwargs)
+
+    def run_cached(self, member: Member) -> Any:
+        """Calls the model with the cache where this call allows it."""
+        if not self._open(member):
+            return self.run()
+        completed = again = False
+        try:
+            result = self.run()
+            completed = True
+        finally:
+            again = member.session.close_call(completed)
+        return self.run() if again else result
+
+    def _open(self, member: Member) -> bool:
+        options: dict[str, Any] = self._args[5]
+        if any(option in options for option in member.descriptor.never_options):
+            return False
+        if member.last_block is not None and keys.replaces_block(options, member.last_block):
+            return False  # nothing would take the cached state to the end
+        call = keys.call_keys(options, getattr(self.base_model.current_patcher, "current_hooks", None))
+        if call is None:
+            return False
+        if member.descriptor.whole_batch:
+            call = keys.whole_batch(call)
+        sigma: torch.Tensor = self._args[1][:1]
+        return member.session.open_call(call, sigma, keys.replaces_blocks(options))

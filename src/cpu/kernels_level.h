@@ -1,0 +1,73 @@
+/* One level of the CPU's vector units: every kernel for every dtype, and their table. Each kernels_<level>.c includes this
+ * last, after defining
+ *
+ * - vector: WIDTH floats, where WIDTH divides WS_KERNEL_LANES
+ * - load_f32, load_bf16, load_f16 (pointer): WIDTH elements at any address; store_f32, store_bf16, store_f16 (pointer, vector)
+ * - zero(), broadcast(float), add, subtract, multiply, magnitude (the absolute value)
+ * - TABLE, LEVEL: the table's name in C and the level's name for people
+ *
+ * These must be the plain IEEE operations: the order of operations is the contract of kernels.h, and every level gives the same
+ * bits. Hence nothing here may be contracted to fused multiply-add or compiled with -ffast-math. */
+#include "cpu/levels.h"
+
+#include <string.h>
+
+enum {
+    VECTORS = WS_KERNEL_LANES / WIDTH, /* in one row */
+    MOMENTS = 8                        /* members of ws_moments */
+};
+
+static inline size_t block_end(size_t start, size_t n) {
+    return n - start < WS_KERNEL_BLOCK ? n : start + WS_KERNEL_BLOCK;
+}
+
+static inline void clear(vector sums[VECTORS]) {
+    for (size_t v = 0; v < VECTORS; ++v) {
+        sums[v] = zero();
+    }
+}
+
+static inline void fold(double *totals, const vector sums[VECTORS]) {
+    float lanes[WS_KERNEL_LANES];
+    for (size_t v = 0; v < VECTORS; ++v) {
+        store_f32(lanes + v * WIDTH, sums[v]);
+    }
+    for (size_t lane = 0; lane < WS_KERNEL_LANES; ++lane) {
+        totals[lane] += (double)lanes[lane];
+    }
+}
+
+static inline double sum_lanes(const double *lanes) {
+    double sum = 0.0;
+    for (size_t lane = 0; lane < WS_KERNEL_LANES; ++lane) {
+        sum += lanes[lane];
+    }
+    return sum;
+}
+
+#define ELEMENT float
+#define NAME(verb) verb##_f32
+#define LOAD(pointer) load_f32(pointer)
+#define STORE(pointer, value) store_f32(pointer, value)
+#include "cpu/kernels_template.h"
+
+#define ELEMENT uint16_t
+#define NAME(verb) verb##_bf16
+#define LOAD(pointer) load_bf16(pointer)
+#define STORE(pointer, value) store_bf16(pointer, value)
+#include "cpu/kernels_template.h"
+
+#define ELEMENT uint16_t
+#define NAME(verb) verb##_f16
+#define LOAD(pointer) load_f16(pointer)
+#define STORE(pointer, value) store_f16(pointer, value)
+#include "cpu/kernels_template.h"
+
+const ws_kernels TABLE = {
+    .name = LEVEL,
+    .distance = {distance_f32, distance_bf16, distance_f16},
+    .moments = {moments_f32, moments_bf16, moments_f16},
+    .finish = {finish_f32, finish_bf16, finish_f16},
+    .apply = {apply_f32, apply_bf16, apply_f16},
+    .combine = {combine_f32, combine_bf16, combine_f16},
+};

@@ -1,0 +1,258 @@
+/* Every level of the vector units that this machine has gives the bits of the portable one: at any length, from any address and
+ * for every value there is. A NaN is a NaN: which one is nobody's promise. */
+#include "kernel_arrays.h"
+
+enum {
+    CASES = 400,       /* random ones per test and dtype */
+    LONGEST_SHIFT = 19 /* elements that an array begins behind an address from malloc() */
+};
+
+static ws_cpu_executor portable(void) {
+    size_t last = 0;
+    while (ws_kernels_level(last + 1) != NULL) {
+        ++last;
+    }
+    return (ws_cpu_executor){ws_kernels_level(last), NULL};
+}
+
+/* ---- Arrays ------------------------------------------------------------------------------------------------------------ */
+
+/* Lengths around the rows, blocks and chunks of kernels.h and around the vectors of every level; short ones most often. */
+static size_t length_of_case(size_t i) {
+    static const size_t edges[] = {WS_KERNEL_BLOCK, 2 * WS_KERNEL_BLOCK, WS_KERNEL_CHUNK};
+    enum { SHORT = 4 * WS_KERNEL_LANES + 2, EDGES = sizeof(edges) / sizeof(edges[0]) };
+    if (i < SHORT) {
+        return i;
+    }
+    if (i < SHORT + 3 * EDGES) {
+        return edges[(i - SHORT) / 3] - 1 + (i - SHORT) % 3;
+    }
+    return random_bits() % (random_bits() % 8 == 0 ? 3 * WS_KERNEL_BLOCK : 10 * WS_KERNEL_LANES);
+}
+
+typedef enum content {
+    ORDINARY, /* as hidden states are */
+    SPECIAL,  /* a few ordinary ones between zeros of both signs, denormals, the largest, infinities and NaN */
+    ANY_BITS, /* mostly huge or tiny, some not finite */
+    CONTENTS
+} content;
+
+static float special_value(void) {
+    static const float values[] = {0.0f, -0.0f, 0x1p-149f, -0x1p-149f, 0x1p-133f, 0x1p-126f, -0x1.fp-127f, 0x1p-24f, 0x1p-25f,
+                                   -0x1.8p-24f, 0x1p-14f, 0x1.ffcp-15f, 65504.0f, 65520.0f, -65519.0f, 3.4028235e38f,
+                                   -3.4028235e38f, 0x1.ffp127f, 0x1.008p0f, 0x1.018p0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN};
+    return values[random_bits() % (sizeof(values) / sizeof(values[0]))];
+}
+
+static float value_of(content of) {
+    if (of == ANY_BITS) {
+        return ws_f32_of_bits(random_bits());
+    }
+    return of == SPECIAL && random_bits() % 4 != 0 ? special_value() : random_value(3.0f);
+}
+
+typedef struct operand {
+    void *memory;
+    void *first; /* element */
+} operand;
+
+static operand new_case(ws_dtype dtype, size_t n, content of) {
+    const size_t shift = random_bits() % (LONGEST_SHIFT + 1);
+    unsigned char *const memory = new_array(dtype, n + shift, 0.0f);
+    void *const first = memory + shift * size_of(dtype);
+    for (size_t i = 0; i < n; ++i) {
+        set(dtype, first, i, value_of(of));
+    }
+    return (operand){memory, first};
+}
+
+/* ---- Comparison -------------------------------------------------------------------------------------------------------- */
+
+static void assert_same_sum(const char *level, double value, double expected) {
+    if (!(isnan(value) && isnan(expected)) && memcmp(&value, &expected, sizeof(value)) != 0) {
+        fail_msg("%s: %.17g instead of exactly %.17g", level, value, expected);
+    }
+}
+
+static void assert_same_array(const char *level, ws_dtype dtype, const void *array, const void *expected, size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+        const float value = get(dtype, array, i);
+        const float wanted = get(dtype, expected, i);
+        if (!(isnan(value) && isnan(wanted)) && ws_bits_of_f32(value) != ws_bits_of_f32(wanted)) {
+            fail_msg("%s: element %zu of %zu is %a instead of %a", level, i, n, (double)value, (double)wanted);
+        }
+    }
+}
+
+/* ---- Properties -------------------------------------------------------------------------------------------------------- */
+
+static void check_sums(ws_dtype dtype, size_t n, content of) {
+    const ws_cpu_executor scalar = portable();
+    const operand states[] = {new_case(dtype, n, of), new_case(dtype, n, of), new_case(dtype, n, of), new_case(dtype, n, of)};
+    const void *const stored[WS_HISTORY] = {states[1].first, states[2].first, states[3].first};
+    ws_sums expected;
+    ws_moments expected_moments;
+    ws_residual_distance(&scalar, dtype, states[0].first, states[1].first, n, &expected);
+    ws_residual_moments(&scalar, dtype, states[0].first, stored, n, &expected_moments);
+    ws_cpu_executor executor = {0};
+    for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
+        const char *const level = executor.kernels->name;
+        ws_sums sums;
+        ws_moments moments;
+        ws_residual_distance(&executor, dtype, states[0].first, states[1].first, n, &sums);
+        assert_same_sum(level, sums.difference, expected.difference);
+        assert_same_sum(level, sums.reference, expected.reference);
+        ws_residual_moments(&executor, dtype, states[0].first, stored, n, &moments);
+        assert_same_sum(level, moments.difference, expected.difference);
+        assert_same_sum(level, moments.reference, expected.reference);
+        assert_same_sum(level, moments.ee, expected_moments.ee);
+        assert_same_sum(level, moments.ed1, expected_moments.ed1);
+        assert_same_sum(level, moments.ed2, expected_moments.ed2);
+        assert_same_sum(level, moments.d1d1, expected_moments.d1d1);
+        assert_same_sum(level, moments.d1d2, expected_moments.d1d2);
+        assert_same_sum(level, moments.d2d2, expected_moments.d2d2);
+    }
+    for (size_t i = 0; i < 1 + WS_HISTORY; ++i) {
+        free(states[i].memory);
+    }
+}
+
+static void check_finish(ws_dtype dtype, size_t n, content of) {
+    const ws_cpu_executor scalar = portable();
+    const operand base = new_case(WS_DTYPE_F32, n, of);
+    const operand end = new_case(dtype, n, of);
+    float *const expected = copy_of(base.first, n * sizeof(float));
+    const double expected_sum = ws_residual_finish(&scalar, dtype, expected, end.first, n);
+    float *const before = copy_of(base.first, n * sizeof(float));
+    ws_cpu_executor executor = {0};
+    for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
+        memcpy(base.first, before, n * sizeof(float));
+        const double sum = ws_residual_finish(&executor, dtype, base.first, end.first, n);
+        assert_same_sum(executor.kernels->name, sum, expected_sum);
+        assert_same_array(executor.kernels->name, WS_DTYPE_F32, base.first, expected, n);
+    }
+    free(base.memory);
+    free(end.memory);
+    free(expected);
+    free(before);
+}
+
+static void check_apply_and_combine(ws_dtype dtype, size_t n, content of) {
+    const ws_cpu_executor scalar = portable();
+    const float coefficients[WS_HISTORY] = {random_value(2.0f), random_value(2.0f), random_value(2.0f)};
+    const operand hidden = new_case(dtype, n, of);
+    const operand out = new_case(dtype, n, of);
+    const operand residual[WS_HISTORY] = {new_case(WS_DTYPE_F32, n, of), new_case(WS_DTYPE_F32, n, of), new_case(WS_DTYPE_F32, n, of)};
+    const float *const history[WS_HISTORY] = {residual[0].first, residual[1].first, residual[2].first};
+    void *const applied = new_array(dtype, n, 0.0f);
+    void *const combined = new_array(dtype, n, 0.0f);
+    ws_residual_apply(&scalar, dtype, applied, hidden.first, history[0], n);
+    ws_residual_combine(&scalar, dtype, combined, hidden.first, history, coefficients, n);
+    ws_cpu_executor executor = {0};
+    for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
+        const char *const level = executor.kernels->name;
+        ws_residual_apply(&executor, dtype, out.first, hidden.first, history[0], n);
+        assert_same_array(level, dtype, out.first, applied, n);
+        ws_residual_combine(&executor, dtype, out.first, hidden.first, history, coefficients, n);
+        assert_same_array(level, dtype, out.first, combined, n);
+        void *const in_place = copy_of(hidden.first, n * size_of(dtype));
+        ws_residual_apply(&executor, dtype, in_place, in_place, history[0], n);
+        assert_same_array(level, dtype, in_place, applied, n);
+        memcpy(in_place, hidden.first, n * size_of(dtype));
+        ws_residual_combine(&executor, dtype, in_place, in_place, history, coefficients, n);
+        assert_same_array(level, dtype, in_place, combined, n);
+        free(in_place);
+    }
+    free(hidden.memory);
+    free(out.memory);
+    for (size_t i = 0; i < WS_HISTORY; ++i) {
+        free(residual[i].memory);
+    }
+    free(applied);
+    free(combined);
+}
+
+static void check_cases(void (*check)(ws_dtype dtype, size_t n, content of)) {
+    for (int dtype = 0; dtype < WS_DTYPE_COUNT; ++dtype) {
+        for (size_t i = 0; i < CASES; ++i) {
+            check((ws_dtype)dtype, length_of_case(i), (content)(random_bits() % CONTENTS));
+        }
+    }
+}
+
+static void sums_have_the_same_bits(void **state) {
+    (void)state;
+    check_cases(check_sums);
+}
+
+static void finish_has_the_same_bits(void **state) {
+    (void)state;
+    check_cases(check_finish);
+}
+
+static void apply_and_combine_have_the_same_bits(void **state) {
+    (void)state;
+    check_cases(check_apply_and_combine);
+}
+
+/* Every fp32 number whose lowest bits are one of a few patterns, which covers every way to round to 16 bits. */
+static void every_value_is_rounded_alike(void **state) {
+    (void)state;
+    enum { PATTERNS = 65536 };
+    static const uint32_t lowest[] = {0x0000, 0x0001, 0x0FFF, 0x1000, 0x1001, 0x2000, 0x7FFF, 0x8000, 0x8001, 0xFFFF};
+    const ws_cpu_executor scalar = portable();
+    float *const residual = new_floats(PATTERNS, 0.0f);
+    uint16_t *const hidden = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
+    uint16_t *const out = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
+    uint16_t *const expected = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
+    memset(hidden, 0, PATTERNS * sizeof(*hidden));
+    for (size_t k = 0; k < sizeof(lowest) / sizeof(lowest[0]); ++k) {
+        for (uint32_t i = 0; i < PATTERNS; ++i) {
+            residual[i] = ws_f32_of_bits(i << 16 | lowest[k]);
+        }
+        for (int dtype = WS_DTYPE_BF16; dtype <= WS_DTYPE_F16; ++dtype) {
+            ws_residual_apply(&scalar, (ws_dtype)dtype, expected, hidden, residual, PATTERNS);
+            ws_cpu_executor executor = {0};
+            for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
+                ws_residual_apply(&executor, (ws_dtype)dtype, out, hidden, residual, PATTERNS);
+                assert_same_array(executor.kernels->name, (ws_dtype)dtype, out, expected, PATTERNS);
+            }
+        }
+    }
+    free(residual);
+    free(hidden);
+    free(out);
+    free(expected);
+}
+
+static void every_machine_has_the_portable_level_last(void **state) {
+    (void)state;
+    assert_string_equal(portable().kernels->name, "scalar");
+    for (size_t i = 0; ws_kernels_level(i) != NULL; ++i) {
+        for (size_t k = 0; k < i; ++k) {
+            assert_string_not_equal(ws_kernels_level(i)->name, ws_kernels_level(k)->name);
+        }
+    }
+}
+
+static void the_level_in_use_is_one_of_them(void **state) {
+    (void)state;
+    size_t found = 0;
+    for (size_t i = 0; ws_kernels_level(i) != NULL; ++i) {
+        found += ws_kernels_level(i) == ws_kernels_cpu() ? 1 : 0;
+    }
+    assert_int_equal(found, 1);
+    assert_ptr_equal(ws_kernels_cpu(), ws_kernels_cpu());
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_machine_has_the_portable_level_last),
+        cmocka_unit_test(the_level_in_use_is_one_of_them),
+        cmocka_unit_test(sums_have_the_same_bits),
+        cmocka_unit_test(finish_has_the_same_bits),
+        cmocka_unit_test(apply_and_combine_have_the_same_bits),
+        cmocka_unit_test(every_value_is_rounded_alike),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,147 @@
+"""Models that make sound: Stable Audio, ACE-Step, and MiniMax H3, which makes video with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from family import TOKENS, Family
+
+STABLE_AUDIO_TEXT = 768
+"""ComfyUI appends the length of the piece to the text, in this width."""
+STABLE_AUDIO_1: dict[str, Any] = {
+    "audio_model": "dit1.0",
+    "io_channels": 64,
+    "embed_dim": 128,
+    "num_heads": 2,
+    "depth": 4,
+    "cond_token_dim": STABLE_AUDIO_TEXT,
+    "project_cond_tokens": True,
+    "global_cond_dim": 2 * STABLE_AUDIO_TEXT,
+}
+STABLE_AUDIO_3 = {
+    **STABLE_AUDIO_1,
+    "io_channels": 256,
+    "global_cond_dim": STABLE_AUDIO_TEXT,
+    "global_cond_type": "adaLN",
+    "global_cond_shared_embed": True,
+    "local_add_cond_dim": 257,
+    "num_memory_tokens": 2,
+    "timestep_features_type": "expo",
+}
+ACE_STEP_1: dict[str, Any] = {
+    "audio_model": "ace",
+    "num_layers": 4,
+    "num_attention_heads": 2,
+    "attention_head_dim": 32,
+    "max_position": 128,
+    "text_embedding_dim": 64,
+    "ssl_latent_dims": [8, 8],
+    "lyric_encoder_vocab_size": 64,
+}
+ACE_STEP_1_5: dict[str, Any] = {
+    "audio_model": "ace1.5",
+    "hidden_size": 64,
+    "text_hidden_dim": 64,
+    "num_dit_layers": 4,
+    "num_lyric_layers": 1,
+    "num_timbre_layers": 1,
+    "num_tokenizer_layers": 1,
+    "num_heads": 2,
+    "num_kv_heads": 1,
+    "head_dim": 32,
+    "intermediate_size": 64,
+    "fsq_dim": 64,
+    "encoder_hidden_size": 64,
+    "encoder_intermediate_size": 64,
+    "encoder_num_heads": 2,
+}
+MINIMAX_H3: dict[str, Any] = {
+    "image_model": "minimax_h3",
+    "hidden_size": 64,
+    "num_layers": 4,
+    "token_refiner_num_layers": 1,
+    "num_attention_heads": 2,
+    "attention_head_dim": 32,
+    "ffn_hidden_size": 64,
+    "text_dim": 48,
+    "timestep_input_dim": 32,
+    "time_embed_hidden_size": 64,
+    "time_embed_dim": 32,
+    "rope_inv_freq_len": 4,
+}
+
+
+def _seconds(name: str, features: int) -> dict[str, tuple[int, ...]]:
+    """The weights that turn a number of seconds into a text token."""
+    embedding = f"conditioner.conditioners.seconds_{name}.embedder.embedding"
+    return {f"{embedding}.1.weight": (STABLE_AUDIO_TEXT, features), f"{embedding}.1.bias": (STABLE_AUDIO_TEXT,)}
+
+
+def _learned_seconds(name: str) -> dict[str, tuple[int, ...]]:
+    embedding = f"conditioner.conditioners.seconds_{name}.embedder.embedding"
+    return {**_seconds(name, 257), f"{embedding}.0.weights": (128,)}
+
+
+def _lyric_numbers(generator: torch.Generator) -> dict[str, Any]:
+    return {"conditioning_lyrics": torch.randint(1, 64, (1, TOKENS), generator=generator)}
+
+
+def _lyric_features(generator: torch.Generator) -> dict[str, Any]:
+    return {"conditioning_lyrics": torch.randn(1, TOKENS, 64, generator=generator)}
+
+
+STABLE_AUDIO_CLASS = "comfy.ldm.audio.dit.AudioDiffusionTransformer"
+FAMILIES = {
+    "stable_audio_1": Family(
+        STABLE_AUDIO_CLASS,
+        STABLE_AUDIO_1,
+        ("transformer.layers",),
+        latent=(1, 64, 16),
+        context=STABLE_AUDIO_TEXT,
+        pooled=0,
+        core_config="StableAudio",
+        beside={**_learned_seconds("start"), **_learned_seconds("total")},
+        timed="to_timestep_embed",
+    ),
+    "stable_audio_3": Family(
+        STABLE_AUDIO_CLASS,
+        STABLE_AUDIO_3,
+        ("transformer.layers",),
+        latent=(1, 256, 16),
+        context=STABLE_AUDIO_TEXT,
+        pooled=0,
+        core_config="StableAudio3",
+        beside=_seconds("total", 256),
+        timed="global_cond_embedder",
+    ),
+    "ace_step_1": Family(
+        "comfy.ldm.ace.model.ACEStepTransformer2DModel",
+        ACE_STEP_1,
+        ("transformer_blocks",),
+        latent=(1, 8, 16, 16),
+        pooled=0,
+        core_config="ACEStep",
+        extra=_lyric_numbers,
+        timed="t_block",
+    ),
+    "ace_step_1_5": Family(
+        "comfy.ldm.ace.ace_step15.AceStepConditionGenerationModel",
+        ACE_STEP_1_5,
+        ("decoder.layers",),
+        latent=(1, 64, 20),
+        pooled=0,
+        core_config="ACEStep15",
+        extra=_lyric_features,
+        timed=r"time_embed(_r)?\.time_proj",
+    ),
+    "minimax_h3": Family(
+        "comfy.ldm.minimax.model.MiniMaxH3Model",
+        MINIMAX_H3,
+        ("blocks",),
+        latent=(1, 24, 2, 4, 4),
+        more_latents=((1, 32, 2, 6),),
+        context=48,
+        pooled=0,
+    ),
+}

@@ -1,0 +1,37 @@
+"""Stable Cascade: stage C makes the small latent, stage B the large one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from family import Family
+
+STAGE_C: dict[str, Any] = {
+    "stable_cascade_stage": "c",
+    "c_r": 16,
+    "c_cond": 32,
+    "c_hidden": [32, 32],
+    "nhead": [2, 2],
+    "blocks": [[2, 2], [2, 2]],
+    "c_clip_text": 64,
+    "c_clip_text_pooled": 32,
+}
+STAGE_B: dict[str, Any] = {
+    "stable_cascade_stage": "b",
+    "c_r": 16,
+    "c_cond": 32,
+    "c_hidden": [32, 32, 64, 64],
+    "nhead": [-1, -1, 2, 2],
+    "blocks": [[2, 1, 1, 1], [1, 1, 1, 2]],
+    "c_clip": 32,
+}
+
+TIMED = r"\.mapper"
+FAMILIES = {
+    "stable_cascade_c": Family(
+        "comfy.ldm.cascade.stage_c.StageC", STAGE_C, latent=(1, 16, 8, 8), core_config="Stable_Cascade_C", timed=TIMED
+    ),
+    "stable_cascade_b": Family(
+        "comfy.ldm.cascade.stage_b.StageB", STAGE_B, latent=(1, 4, 32, 32), core_config="Stable_Cascade_B", timed=TIMED
+    ),
+}

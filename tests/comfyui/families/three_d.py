@@ -1,0 +1,48 @@
+"""Models that make three-dimensional objects: Hunyuan3D 2.1, TripoSplat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from family import Family
+
+HUNYUAN3D_2_1: dict[str, Any] = {
+    "image_model": "hunyuan3d2_1",
+    "in_channels": 64,
+    "hidden_size": 64,
+    "context_dim": 64,
+    "depth": 5,
+    "num_heads": 2,
+    "num_moe_layers": 2,
+    "num_experts": 2,
+    "moe_top_k": 1,
+    "guidance_cond_proj_dim": None,
+}
+LATENT_TOKENS = 16
+TRIPOSPLAT: dict[str, Any] = {
+    "image_model": "triposplat",
+    "q_token_length": LATENT_TOKENS,
+    "model_channels": 64,
+    "cond_channels": 64,
+    "cond2_channels": 32,
+    "num_blocks": 4,
+    "num_refiner_blocks": 1,
+}
+
+FAMILIES = {
+    "hunyuan3d_2_1": Family(
+        "comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain",
+        HUNYUAN3D_2_1,
+        ("blocks",),
+        latent=(1, 64, LATENT_TOKENS),
+        core_config="Hunyuan3Dv2_1",
+    ),
+    "triposplat": Family(
+        "comfy.ldm.triposplat.model.LatentSeqMMFlowModel",
+        TRIPOSPLAT,
+        ("blocks",),
+        latent=(1, LATENT_TOKENS, 16),
+        more_latents=((1, 1, 5),),
+        core_config="TripoSplat",
+    ),
+}

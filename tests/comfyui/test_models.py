@@ -1,0 +1,117 @@
+"""Every family that ComfyUI samples: a miss changes nothing, a hit runs one block and reproduces what was computed.
+
+One test per configuration; the table at the end of the run says what each showed. A configuration that the ComfyUI at
+hand does not have is listed as absent and skipped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import family
+import predecessor
+import pytest
+import torch
+from families import FAMILIES
+from in_process import NEVER, USUAL, Evaluation
+from matrix import ABSENT, LEFT_ALONE, VERIFIED
+
+if TYPE_CHECKING:
+    from in_process import ComfyUI
+    from matrix import Matrix, Row
+
+TOLERANCE = 1e-6
+SHORT, TEN = 4, 10
+
+
+def difference(tensor: torch.Tensor, reference: torch.Tensor) -> float:
+    """Relative, as norms; NaN when anything is NaN."""
+    return ((tensor.double() - reference.double()).norm() / reference.double().norm()).item()
+
+
+@pytest.fixture(scope="module")
+def predecessor_node(comfy: ComfyUI) -> type | None:
+    return predecessor.node(comfy)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family(comfy: ComfyUI, matrix: Matrix, predecessor_node: type | None, name: str) -> None:
+    row = matrix.row(name, FAMILIES[name].model_class)
+    try:
+        model = comfy.model_or_absent(name)
+    except family.AbsentModelError as problem:
+        row.state, row.remark = ABSENT, str(problem)
+        pytest.skip(f"This ComfyUI does not have {name}: {problem}.")
+    descriptor = comfy.descriptor(model)
+    row.family = descriptor.family if descriptor is not None else ""
+    if descriptor is None or descriptor.excluded:
+        check_is_left_alone(comfy, model, name, row)
+    else:
+        row.boundary = boundary(descriptor)
+        check_miss(comfy, model, name)
+        check_hit(comfy, model, name, row)
+        check_sampling(comfy, model, name, row)
+        row.saved_share = saved_share(name)
+        if predecessor_node is not None:
+            row.predecessor = predecessor.verdict(comfy, predecessor_node, name)
+        row.state = VERIFIED
+
+
+def boundary(descriptor: Any) -> str:
+    if descriptor.early_exit is not None:
+        return "early exit"
+    return " or ".join(descriptor.final) if descriptor.final else "last block"
+
+
+def check_is_left_alone(comfy: ComfyUI, model: Any, name: str, row: Row) -> None:
+    plain = comfy.sample(model, name, steps=SHORT, cfg=2.0)
+    behind_node = comfy.cached(model, USUAL)
+    told = comfy.texts.last()
+    assert torch.equal(comfy.sample(behind_node, name, steps=SHORT, cfg=2.0).latent, plain.latent)
+    assert told.startswith("Passed through: ")
+    row.state, row.remark = LEFT_ALONE, told.removeprefix("Passed through: ").rstrip(".")
+
+
+def check_miss(comfy: ComfyUI, model: Any, name: str) -> None:
+    plain = comfy.sample(model, name, steps=SHORT, cfg=2.0)
+    cached = comfy.sample(comfy.cached(model, NEVER), name, steps=SHORT, cfg=2.0)
+    assert torch.isfinite(plain.latent).all()
+    assert torch.equal(cached.latent, plain.latent), "a miss is not the model's own result"
+    assert cached.counts == (SHORT, SHORT, 0)
+    assert cached.calls == plain.calls
+
+
+def check_hit(comfy: ComfyUI, model: Any, name: str, row: Row) -> None:
+    cached = comfy.evaluate(comfy.cached(model), name, [Evaluation(), Evaluation()])
+    assert cached.run.counts == (2, 1, 1)
+    row.blocks, row.blocks_on_a_hit = len(cached.calls[1]), sum(cached.calls[1])
+    assert cached.calls[0] == (1,) * row.blocks
+    kept = FAMILIES[name].kept
+    assert cached.calls[1] == (1,) * kept + (0,) * (row.blocks - kept)
+    row.hit_difference = difference(cached.outputs[1], cached.outputs[0])
+    assert row.hit_difference <= TOLERANCE
+
+
+def check_sampling(comfy: ComfyUI, model: Any, name: str, row: Row) -> None:
+    behind_node = comfy.cached(model, USUAL)
+    first = comfy.sample(behind_node, name, steps=TEN, cfg=2.0)
+    again = comfy.sample(behind_node, name, steps=TEN, cfg=2.0)
+    row.reused_of_ten = first.reused
+    assert first.counts[0] == TEN
+    assert 0 < first.reused < TEN
+    assert torch.isfinite(first.latent).all()
+    assert torch.equal(first.latent, again.latent)
+    assert first.counts == again.counts
+
+
+def saved_share(name: str) -> float | None:
+    """Share of parameters in the blocks that a hit skips, in the published size."""
+    from blocks import executed_blocks
+
+    description = FAMILIES[name]
+    if description.published is None:
+        return None
+    model = family.instance(description, published=True)
+    blocks = executed_blocks(model, description.stages)[description.kept :]
+    skipped = sum(parameter.numel() for block in blocks for parameter in block.parameters())
+    return skipped / sum(parameter.numel() for parameter in model.parameters())
