@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from . import (
     audio,
+    cosmos,
     cross_attention,
     flux,
     hidream_o1,
+    lightricks,
+    lumina,
     single_stream,
     stable_cascade,
     stable_diffusion_3,
     three_d,
     unet,
     wan,
+    wan_side_modules,
 )
 
 LINES = (
     flux,
     stable_diffusion_3,
     wan,
+    wan_side_modules,
+    lightricks,
+    lumina,
+    cosmos,
     cross_attention,
     single_stream,
     hidream_o1,
