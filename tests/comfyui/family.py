@@ -63,7 +63,7 @@ class Family:
     more_latents: tuple[tuple[int, ...], ...] = ()
     """Shapes of the latents beside the first, for models of several streams (video with audio)."""
     beside: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Weights that the checkpoint holds beside the diffusion model, for what ComfyUI computes conds with: their shapes."""
+    """Shapes of weights that the checkpoint holds beside the diffusion model, for what ComfyUI computes conds with."""
 
 
 def instance(family: Family, *, published: bool = False) -> Any:
