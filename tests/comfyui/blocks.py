@@ -67,11 +67,17 @@ class BlockCalls:
 
 
 def _count_method(block: torch.nn.Module, method: str, count: Callable[[], None]) -> Callable[[], None]:
+    before = block.__dict__.get(method)
     inner = getattr(block, method)
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         count()
         return inner(*args, **kwargs)
 
+    def undo() -> None:
+        assert block.__dict__.pop(method) is counted, f"Something is left over the {method} of a block."
+        if before is not None:
+            block.__dict__[method] = before
+
     block.__dict__[method] = counted
-    return lambda: block.__dict__.pop(method)
+    return undo
