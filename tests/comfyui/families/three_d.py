@@ -28,6 +28,15 @@ TRIPOSPLAT: dict[str, Any] = {
     "num_blocks": 4,
     "num_refiner_blocks": 1,
 }
+HUNYUAN3D_2_1_PUBLISHED = {
+    "hidden_size": 2048,
+    "context_dim": 1024,
+    "depth": 21,
+    "num_heads": 16,
+    "num_moe_layers": 6,
+    "num_experts": 8,
+    "moe_top_k": 2,
+}
 
 FAMILIES = {
     "hunyuan3d_2_1": Family(
@@ -36,6 +45,8 @@ FAMILIES = {
         ("blocks",),
         latent=(1, 64, LATENT_TOKENS),
         core_config="Hunyuan3Dv2_1",
+        cfg=2.0,
+        published=HUNYUAN3D_2_1_PUBLISHED,
     ),
     "triposplat": Family(
         "comfy.ldm.triposplat.model.LatentSeqMMFlowModel",
