@@ -19,6 +19,8 @@ from .architecture import Architecture, Stage, UnsupportedModelError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LARGE = 0.25
+"""Share of the largest chain's weights from which on a later chain is the trunk."""
 MANY_STREAMS = 4
 """As many hidden states as the native session has room for."""
 
@@ -137,12 +139,10 @@ class Observer:
         chains = self._chains()
         if not chains:
             raise UnsupportedModelError("it does not hand its hidden states from block to block")
-        chain = max(chains, key=lambda lists: sum(watched.parameters() for watched in lists))
+        sizes = [sum(watched.parameters() for watched in chain) for chain in chains]
+        # Encoders of text and refiners are such loops too, and run before; caching one would look like success.
+        chain = [chain for chain, size in zip(chains, sizes, strict=True) if size >= LARGE * max(sizes)][-1]
         self._check_nothing_between(chain)
-        # Encoders of text are such loops too. Caching one would save nothing and look like success.
-        everything = sum(parameter.numel() for parameter in self._model.parameters())
-        if sum(watched.parameters() for watched in chain) < everything / 2:
-            raise UnsupportedModelError("its largest chain of blocks holds less than half of its weights")
         return Architecture(
             type(self._model).__name__,
             stages=tuple(self._stages(chain)),
