@@ -73,14 +73,14 @@ const ws_kernels *ws_kernels_level(size_t index);
 const ws_kernels *ws_kernels_cpu(void);
 
 /* body(begin, end, context) does the work of the indices [begin, end). It may run in several threads at once. */
-typedef void (*ws_loop_body)(int64_t begin, int64_t end, void *context);
+typedef void ws_loop_body(int64_t begin, int64_t end, void *context);
 
 /* Calls body so that every index of [0, n) is in one of the calls, and returns when all of them are done. */
-typedef void (*ws_parallel_for)(int64_t n, ws_loop_body body, void *context);
+typedef void ws_parallel_for(int64_t n, ws_loop_body *body, void *context);
 
 typedef struct ws_cpu_executor {
     const ws_kernels *kernels;    /* NULL: ws_kernels_cpu() */
-    ws_parallel_for parallel_for; /* NULL: everything in the calling thread */
+    ws_parallel_for *parallel_for; /* NULL: everything in the calling thread */
 } ws_cpu_executor;
 
 /* Whole arrays, any n, chunk by chunk.

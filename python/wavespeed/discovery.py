@@ -45,7 +45,7 @@ class Discovery:
         with Observer(self._model) as observer:
             result = call.run()
             try:
-                self._observed = observer.architecture(call.batch)
+                self._observed = observer.architecture()
             except architecture.UnsupportedModelError as problem:
                 raise UndiscoveredModelError(self._sentence(str(problem)), result) from problem
         return result, None

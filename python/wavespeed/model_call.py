@@ -35,10 +35,6 @@ class ModelCall:
     def base_model(self) -> Any:
         return self._executor.class_obj
 
-    @property
-    def batch(self) -> int:
-        return int(self._args[0].shape[0])
-
     def run(self) -> Any:
         """Calls the model, and may do so again: models take a ControlNet's tensors out of the lists they are given."""
         control = self._args[4]

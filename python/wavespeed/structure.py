@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MANY_STREAMS = 4
 """As many hidden states as the native session has room for."""
 
+AUTOREGRESSIVE = "ar_state"
+"""Key of transformer_options in calls whose blocks write down keys and values for later calls."""
+
 
 def _elements(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
@@ -126,19 +129,26 @@ class Observer:
 
     # ---- What was seen -----------------------------------------------------------------------------------------------
 
-    def architecture(self, batch: int) -> Architecture:
-        """The descriptor of the observed loop.
+    def architecture(self) -> Architecture:
+        """The descriptor of the observed loop. Raises UnsupportedModelError with the reason where there is none.
 
-        batch: rows of the model's input. Raises UnsupportedModelError with the reason where there is no such loop.
+        Which rows belong to which cond is not known, so the batch is kept as one piece.
         """
         chains = self._chains()
         if not chains:
             raise UnsupportedModelError("it does not hand its hidden states from block to block")
         chain = max(chains, key=lambda lists: sum(watched.parameters() for watched in lists))
         self._check_nothing_between(chain)
-        if not all(element.shape[0] == batch for element in self._tensors(chain[-1])):
-            raise UnsupportedModelError("the first dimension of its hidden states is not the batch")
-        return Architecture(type(self._model).__name__, stages=tuple(self._stages(chain)))
+        # Encoders of text are such loops too. Caching one would save nothing and look like success.
+        everything = sum(parameter.numel() for parameter in self._model.parameters())
+        if sum(watched.parameters() for watched in chain) < everything / 2:
+            raise UnsupportedModelError("its largest chain of blocks holds less than half of its weights")
+        return Architecture(
+            type(self._model).__name__,
+            stages=tuple(self._stages(chain)),
+            whole_batch=True,
+            never_options=(AUTOREGRESSIVE,),
+        )
 
     def _chains(self) -> list[list[BlockList]]:
         """Regular lists, and pairs of them of which the second takes what the first returns."""
@@ -158,10 +168,6 @@ class Observer:
         between = self._events[places[0] : places[-1] + 1]
         if any(event not in chain for event in between):
             raise UnsupportedModelError("it runs other modules between its blocks")
-
-    @staticmethod
-    def _tensors(watched: BlockList) -> list[torch.Tensor]:
-        return [element for element in _elements(watched.result) if isinstance(element, torch.Tensor)]
 
     def _stages(self, chain: list[BlockList]) -> Iterator[Stage]:
         for order, watched in enumerate(chain):

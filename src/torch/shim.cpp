@@ -112,7 +112,7 @@ ws_dtype kernel_dtype(const Tensor &tensor) {
 
 /* torch's own threads, as many as torch.set_num_threads() allows. It can only fail before the first call of body, since what the
  * kernels do throws nothing; then the calling thread does the work. */
-void parallel_for(int64_t n, ws_loop_body body, void *context) {
+void parallel_for(int64_t n, ws_loop_body *body, void *context) {
     constexpr int64_t at_least_one_chunk = 1;
     if (torch_parallel_for(0, n, at_least_one_chunk, body, context) != TORCH_SUCCESS) {
         body(0, n, context);

@@ -13,7 +13,7 @@ enum { N_SIZES = sizeof(sizes) / sizeof(sizes[0]), LARGEST = 200001 };
 static ws_cpu_executor executor; /* what the tests of a group run on */
 
 /* What threads may do to the order of chunks. */
-static void last_index_first(int64_t n, ws_loop_body body, void *context) {
+static void last_index_first(int64_t n, ws_loop_body *body, void *context) {
     while (n-- > 0) {
         body(n, n + 1, context);
     }

@@ -8,6 +8,8 @@ by a few per cent per step; with plain noise it changes by half, and no threshol
 from __future__ import annotations
 
 import importlib
+import inspect
+import json
 import re
 import zlib
 from dataclasses import dataclass, field
@@ -44,6 +46,8 @@ class Family:
     """Width of the pooled text; ComfyUI 0.9 demands one of every Flux, also where the model has no use for it."""
     core_config: str = ""
     """Class in comfy.supported_models, where detection has fixed the model's size; empty where the loader takes it."""
+    header: dict[str, Any] = field(default_factory=dict)
+    """What the header of a checkpoint says about the transformer, where the loader cannot tell it from the weights."""
     method: str = ""
     """The method of a block that the model calls, where it is not the block itself."""
     kept: int = 1
@@ -115,7 +119,13 @@ def build(family: Family, *, seed: int = 0, dtype: torch.dtype = torch.float32, 
         change_weights(weights)
     patcher = None
     if not family.core_config and dtype is torch.float32:
-        patcher = comfy.sd.load_diffusion_model_state_dict(dict(weights), model_options={"dtype": dtype})
+        load = comfy.sd.load_diffusion_model_state_dict
+        options: dict[str, Any] = {"model_options": {"dtype": dtype}}
+        if family.header:
+            if "metadata" not in inspect.signature(load).parameters:
+                raise AbsentModelError(f"its loader reads no header, which a {family.model_class} needs")
+            options["metadata"] = {"config": json.dumps({"transformer": family.header})}
+        patcher = load(dict(weights), **options)
         if patcher is None:
             raise AbsentModelError(f"its loader does not recognise a tiny {family.model_class}")
     else:

@@ -15,10 +15,29 @@ if TYPE_CHECKING:
 
     from in_process import ComfyUI
 
-FOUND = ("flux_dev", "sd35", "wan")
+FOUND = (
+    "flux_dev",
+    "chroma",
+    "sd35",
+    "wan",
+    "qwen_image",
+    "pixart_sigma",
+    "krea2",
+    "omnigen2",
+    "ernie",
+    "hunyuan_dit",
+    "stable_audio_1",
+    "minimax_h3",
+    "hunyuan3d_2_1",
+)
 """Families whose loop can be recognised."""
 DECLINED = {
     "sdxl": "it does not hand its hidden states from block to block",
+    "stable_cascade_c": "it does not hand its hidden states from block to block",
+    "hidream_o1": "its blocks return more than the hidden states",
+    "triposplat": "it runs other modules between its blocks",
+    "wan_vace": "it runs other modules between its blocks",
+    "ace_step_1_5": "its largest chain of blocks holds less than half of its weights",
 }
 """Families whose loop is another one, and the reason the node gives."""
 SHORT = 8

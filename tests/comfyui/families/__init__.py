@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     audio,
+    cosmos,
     cross_attention,
     flux,
     hidream,
@@ -11,6 +12,8 @@ from . import (
     hunyuan,
     joint_blocks,
     kandinsky,
+    lightricks,
+    lumina,
     pixeldit,
     qwen,
     single_stream,
@@ -19,6 +22,7 @@ from . import (
     three_d,
     unet,
     wan,
+    wan_side_modules,
 )
 
 LINES = (
@@ -31,6 +35,10 @@ LINES = (
     joint_blocks,
     pixeldit,
     wan,
+    wan_side_modules,
+    lightricks,
+    lumina,
+    cosmos,
     cross_attention,
     single_stream,
     hidream_o1,

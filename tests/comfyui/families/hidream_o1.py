@@ -1,4 +1,4 @@
-"""HiDream-O1: a language model that reads text and picture in one sequence and keeps the keys and values of the text."""
+"""HiDream-O1: a language model that reads text and picture as one sequence and keeps the text's keys and values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models whose blocks carry text and picture side by side, one file each in ComfyUI: AuraFlow, Mochi, CogVideoX, Boogu."""
+"""Blocks that carry text and picture side by side: AuraFlow, Mochi, CogVideoX, Boogu."""
 
 from __future__ import annotations
 

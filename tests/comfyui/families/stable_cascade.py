@@ -26,12 +26,26 @@ STAGE_B: dict[str, Any] = {
     "c_clip": 32,
 }
 
+KEPT = 3
 TIMED = r"\.mapper"
 FAMILIES = {
     "stable_cascade_c": Family(
-        "comfy.ldm.cascade.stage_c.StageC", STAGE_C, latent=(1, 16, 8, 8), core_config="Stable_Cascade_C", timed=TIMED
+        "comfy.ldm.cascade.stage_c.StageC",
+        STAGE_C,
+        ("down_blocks", "up_blocks"),
+        latent=(1, 16, 8, 8),
+        core_config="Stable_Cascade_C",
+        kept=KEPT,
+        timed=TIMED,
     ),
+    # It runs its up_blocks several times per call, so they are not counted.
     "stable_cascade_b": Family(
-        "comfy.ldm.cascade.stage_b.StageB", STAGE_B, latent=(1, 4, 32, 32), core_config="Stable_Cascade_B", timed=TIMED
+        "comfy.ldm.cascade.stage_b.StageB",
+        STAGE_B,
+        ("down_blocks",),
+        latent=(1, 4, 32, 32),
+        core_config="Stable_Cascade_B",
+        kept=KEPT,
+        timed=TIMED,
     ),
 }

@@ -71,12 +71,14 @@ SVD = {
 }
 FRAMES = 3
 
+STAGES = ("input_blocks", "middle_block", "output_blocks")
+KEPT = 2
 LATENT = (1, 4, 8, 8)
 TIMED = r"emb_layers|time_embed"
 
 
 def _unet(core_config: str, config: dict[str, Any], *, pooled: int = 0, latent: tuple[int, ...] = LATENT) -> Family:
-    return Family(MODEL_CLASS, config, latent=latent, pooled=pooled, core_config=core_config, timed=TIMED)
+    return Family(MODEL_CLASS, config, STAGES, latent, pooled=pooled, core_config=core_config, kept=KEPT, timed=TIMED)
 
 
 FAMILIES = {

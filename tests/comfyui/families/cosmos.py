@@ -1,0 +1,51 @@
+"""Cosmos 1, Cosmos-Predict2, and Anima, which is a Predict2 with an adapter for its text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from family import Family
+
+STAGES = ("blocks",)
+BOTH: dict[str, Any] = {
+    "max_img_h": 240,
+    "max_img_w": 240,
+    "max_frames": 128,
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_spatial": 2,
+    "patch_temporal": 1,
+    "concat_padding_mask": True,
+    "model_channels": 128,
+    "num_heads": 2,
+    "num_blocks": 3,
+    "pos_emb_cls": "rope3d",
+    "pos_emb_interpolation": "crop",
+    "use_adaln_lora": True,
+    "adaln_lora_dim": 16,
+}
+COSMOS = {
+    **BOTH,
+    "image_model": "cosmos",
+    "pos_emb_learnable": False,
+    "block_config": "FA-CA-MLP",
+    "block_x_format": "THWBD",
+    "crossattn_emb_channels": 64,
+    "affline_emb_norm": True,
+    "extra_per_block_abs_pos_emb": True,
+    "extra_per_block_abs_pos_emb_type": "learnable",
+}
+PREDICT2 = {
+    **BOTH,
+    "image_model": "cosmos_predict2",
+    "pos_emb_learnable": True,
+    "crossattn_emb_channels": 64,
+    "extra_per_block_abs_pos_emb": False,
+}
+VIDEO = (1, 16, 2, 8, 8)
+FAMILIES = {
+    "cosmos": Family("comfy.ldm.cosmos.model.GeneralDIT", COSMOS, STAGES, VIDEO, pooled=0, core_config="CosmosT2V"),
+    "cosmos_predict2": Family(
+        "comfy.ldm.cosmos.predict2.MiniTrainDIT", PREDICT2, STAGES, VIDEO, pooled=0, core_config="CosmosT2IPredict2"
+    ),
+}

@@ -1,0 +1,71 @@
+"""Lumina Image 2 and Z-Image. Detection knows them by their width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from family import Family
+
+STAGES = ("layers",)
+LUMINA: dict[str, Any] = {
+    "image_model": "lumina2",
+    "patch_size": 2,
+    "in_channels": 16,
+    "dim": 96,
+    "n_layers": 3,
+    "n_refiner_layers": 1,
+    "n_heads": 1,
+    "n_kv_heads": 1,
+    "multiple_of": 32,
+    "axes_dims": [32, 32, 32],
+    "axes_lens": [300, 512, 512],
+    "cap_feat_dim": 64,
+    "qk_norm": True,
+}
+Z_IMAGE = {
+    **LUMINA,
+    "dim": 256,
+    "n_heads": 2,
+    "n_kv_heads": 2,
+    "axes_dims": [32, 48, 48],
+    "rope_theta": 256.0,
+    "z_image_modulation": True,
+    "time_scale": 1000.0,
+    "pad_tokens_multiple": 32,
+}
+OMNI = {**Z_IMAGE, "siglip_feat_dim": 32}
+PIXELS = {
+    **Z_IMAGE,
+    "image_model": "zimage_pixel",
+    "patch_size": 4,
+    "in_channels": 3,
+    "decoder_in_channels": 48,
+    "decoder_hidden_size": 32,
+    "decoder_num_res_blocks": 1,
+}
+
+
+def _references(generator: torch.Generator) -> dict[str, Any]:
+    """Z-Image Omni: a picture as latent, as text and as what SigLIP sees."""
+    import comfy.clip_vision
+
+    seen = comfy.clip_vision.Output()
+    seen["last_hidden_state"] = torch.randn(1, 4, 32, generator=generator)
+    seen["image_sizes"] = [(3, 32, 32)]
+    return {
+        "clip_vision_outputs": [seen],
+        "reference_latents": [torch.randn(1, 16, 8, 8, generator=generator)],
+        "reference_latents_text_embeds": [torch.randn(1, 4, 64, generator=generator)],
+    }
+
+
+MODULE = "comfy.ldm.lumina.model"
+FAMILIES = {
+    "lumina2": Family(f"{MODULE}.NextDiT", LUMINA, STAGES, pooled=0, core_config="Lumina2"),
+    "z_image": Family(f"{MODULE}.NextDiT", Z_IMAGE, STAGES, pooled=0, core_config="ZImage"),
+    "z_image_omni": Family(f"{MODULE}.NextDiT", OMNI, STAGES, pooled=0, core_config="ZImage", extra=_references),
+    "z_image_pixels": Family(
+        f"{MODULE}.NextDiTPixelSpace", PIXELS, STAGES, (1, 3, 32, 32), pooled=0, core_config="ZImagePixelSpace"
+    ),
+}
