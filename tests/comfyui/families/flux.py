@@ -1,4 +1,4 @@
-"""The Flux line: FLUX.1, FLUX.2, LongCat-Image, Chroma."""
+"""The Flux line: FLUX.1, FLUX.2, Ovis-Image, LongCat-Image, Chroma."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from family import Family
 
 FLUX_CLASS = "comfy.ldm.flux.model.Flux"
 CHROMA_CLASS = "comfy.ldm.chroma.model.Chroma"
+RADIANCE_CLASS = "comfy.ldm.chroma_radiance.model.ChromaRadiance"
 FLUX: dict[str, Any] = {
     "image_model": "flux",
     "in_channels": 16,
@@ -46,6 +47,14 @@ FLUX2 = {
     "ref_index_scale": 10.0,
 }
 LONGCAT = {**FLUX, "vec_in_dim": None, "context_in_dim": 3584, "guidance_embed": False, "txt_ids_dims": [1, 2]}
+OVIS = {
+    **FLUX,
+    "vec_in_dim": None,
+    "guidance_embed": False,
+    "txt_ids_dims": [1, 2],
+    "yak_mlp": True,
+    "txt_norm": True,
+}
 CHROMA = {
     **{name: value for name, value in FLUX.items() if name != "guidance_embed"},
     "image_model": "chroma",
@@ -55,6 +64,23 @@ CHROMA = {
     "out_dim": 128,
     "hidden_dim": 64,
     "n_layers": 5,
+}
+# In pixels, with patches of 16.
+RADIANCE = {
+    **CHROMA,
+    "image_model": "chroma_radiance",
+    "in_channels": 3,
+    "out_channels": 3,
+    "patch_size": 16,
+    "nerf_hidden_size": 16,
+    "nerf_mlp_ratio": 2,
+    "nerf_depth": 1,
+    "nerf_max_freqs": 4,
+    "nerf_tile_size": 0,
+    "nerf_final_head_type": "conv",
+    "nerf_embedder_dtype": None,
+    "use_x0": False,
+    "use_sequential_txt_ids": False,
 }
 
 
@@ -82,7 +108,9 @@ FAMILIES = {
     "flux_schnell": Family(FLUX_CLASS, {**FLUX, "guidance_embed": False}, STAGES),
     "flux_reference_latents": Family(FLUX_CLASS, FLUX, STAGES, extra=_reference_latents),
     "flux2": Family(FLUX_CLASS, FLUX2, STAGES, latent=(1, 128, 8, 8)),
+    "ovis": Family(FLUX_CLASS, OVIS, STAGES),
     "longcat": Family(FLUX_CLASS, LONGCAT, STAGES, context=3584),
     "chroma": Family(CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma"),
     "chroma_skipping_blocks": Family(CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma", change=_skip_blocks),
+    "chroma_radiance": Family(RADIANCE_CLASS, RADIANCE, STAGES, latent=(1, 3, 64, 64), core_config="ChromaRadiance"),
 }
