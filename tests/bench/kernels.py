@@ -77,8 +77,8 @@ class Kernel:
         return n * (self.states * dtype.itemsize + self.wides * 4)
 
 
-# The expressions of Comfy-WaveSpeed where it has one; its residual is in the model's dtype, so fewer bytes move. For the
-# forecast, which it does not have, those of operations.py.
+# The expressions of Comfy-WaveSpeed where it has one; its residual is in the model's dtype, so fewer bytes move. For
+# the forecast, which it does not have, those of operations.py.
 KERNELS = (
     Kernel("distance", wavespeed_distance, 2, 0, "read"),
     Kernel("moments", operations.residual_moments, 4, 0, "read"),
