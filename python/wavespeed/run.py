@@ -37,6 +37,7 @@ class Settings:
     end: float
     max_consecutive_hits: int
     strategy: str
+    speedup: float
     node_id: str | None
 
 
@@ -99,6 +100,7 @@ class Run:
             operations=self.engine.operations,
             strategy=self.settings.strategy,
             schedule=self.schedule,
+            speedup=self.settings.speedup,
         )
         return descriptor.family, session
 
@@ -135,7 +137,13 @@ class Run:
 
     def text(self) -> str:
         lines = [
-            report.run_line(family, session.statistics(), self.settings.threshold, self.settings.strategy)
+            report.run_line(
+                family,
+                session.statistics(),
+                self.settings.threshold,
+                self.settings.strategy,
+                self.settings.speedup,
+            )
             for family, session in self.sessions.values()
         ]
         lines += [f"Passed through: {reason}." for reason in self.unsupported.values()]

@@ -1,7 +1,7 @@
 /* Session: one sampling run of one model, as Python sees it.
  *
  *     session = Session(threshold, sigma_start, sigma_end, max_consecutive_hits, metric, stages, hooks, operations,
- *                       strategy="classic", schedule=())
+ *                       strategy="classic", schedule=(), speedup=0)
  *     session.begin_evaluation()
  *     if session.open_call(keys, sigma):
  *         try:     the model's forward
@@ -186,14 +186,15 @@ static double *read_schedule(PyObject *schedule, size_t *length) {
 
 static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"threshold", "sigma_start", "sigma_end",  "max_consecutive_hits",
-                               "metric",    "stages",      "hooks",      "operations", "strategy",   "schedule", NULL};
+                               "metric",    "stages",      "hooks",      "operations", "strategy",   "schedule",
+                               "speedup",   NULL};
     ws_session_settings settings = {0};
     long long hits = 0;
     const char *metric = NULL, *strategy = "classic";
     PyObject *stages = NULL, *hooks = NULL, *operations = NULL, *schedule = NULL; /* borrowed */
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO|sO!:Session", keywords, &settings.threshold,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO|sO!d:Session", keywords, &settings.threshold,
                                      &settings.sigma_start, &settings.sigma_end, &hits, &metric, &stages, &hooks,
-                                     &operations, &strategy, &PyTuple_Type, &schedule)) {
+                                     &operations, &strategy, &PyTuple_Type, &schedule, &settings.speedup)) {
         return NULL;
     }
     settings.max_consecutive_hits = hits;
@@ -211,6 +212,7 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     }
     self->compares_output = strcmp(metric, "output") == 0;
     self->history = settings.strategy == WS_STRATEGY_FORECAST ? WS_HISTORY : 1;
+    self->follows_sigma = self->history > 1 || settings.speedup != 0.0;
     ws_error error = {WS_OK, -1, ""};
     const ws_status created = ws_session_create(&settings, &self->session, &error);
     PyMem_Free(sigmas);
@@ -422,12 +424,12 @@ static PyObject *session_statistics(PyObject *object, PyObject *unused) {
         }
     }
     return Py_BuildValue(
-        "{s:L,s:L,s:L,s:L,s:d,s:d,s:d,s:L,s:O,s:{s:L,s:L,s:L,s:L,s:L}}", "evaluations", (long long)numbers.evaluations,
+        "{s:L,s:L,s:L,s:L,s:d,s:d,s:d,s:L,s:O,s:{s:L,s:L,s:L,s:L,s:L,s:L}}", "evaluations", (long long)numbers.evaluations,
         "computed", (long long)numbers.computed, "reused", (long long)numbers.reused, "compared",
         (long long)numbers.compared, "change_sum", numbers.change_sum, "change_min", numbers.change_min, "change_max",
         numbers.change_max, "bytes", bytes, "disabled", self->disabled != NULL ? self->disabled : Py_None, "reasons",
         "no_entry", (long long)numbers.reasons[WS_REASON_NO_ENTRY], "changed",
-        (long long)numbers.reasons[WS_REASON_CHANGED], "not_finite",
+        (long long)numbers.reasons[WS_REASON_CHANGED], "planned", (long long)numbers.reasons[WS_REASON_PLANNED], "not_finite",
         (long long)numbers.reasons[WS_REASON_NOT_FINITE], "sigma", (long long)numbers.reasons[WS_REASON_SIGMA], "hits",
         (long long)numbers.reasons[WS_REASON_HITS]);
 }

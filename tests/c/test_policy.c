@@ -161,12 +161,14 @@ static void a_forecast_from_anything_not_finite_is_not_a_number(void **state) {
 static void a_forecast_reaches_three_intervals(void **state) {
     (void)state;
     const double sigmas[WS_HISTORY] = {0.8, 0.9, 1.0};
-    assert_true(ws_forecast_reaches(sigmas, 0.8));
-    assert_true(ws_forecast_reaches(sigmas, 0.5));
-    assert_false(ws_forecast_reaches(sigmas, 0.49));
+    assert_true(ws_forecast_reaches(sigmas, 0.8, 3));
+    assert_true(ws_forecast_reaches(sigmas, 0.5, 3));
+    assert_false(ws_forecast_reaches(sigmas, 0.49, 3));
     const double repeated[WS_HISTORY] = {0.8, 0.8, 0.9};
-    assert_true(ws_forecast_reaches(repeated, 0.8));
-    assert_false(ws_forecast_reaches(repeated, 0.7));
+    assert_true(ws_forecast_reaches(repeated, 0.8, 2));
+    assert_false(ws_forecast_reaches(repeated, 0.7, 2));
+    assert_true(ws_forecast_reaches(repeated, 0.51, 3)); /* the interval to the third */
+    assert_false(ws_forecast_reaches(repeated, 0.49, 3));
 }
 
 static void step_weights_average_one_in_any_unit(void **state) {
