@@ -5,6 +5,7 @@ set(WAVESPEED_CORE_SOURCES
   src/core/json.c
   src/core/node_schema.c
   src/core/options.c
+  src/core/plan.c
   src/core/policy.c
   src/core/session.c
   src/core/status.c)

@@ -39,6 +39,7 @@ class Settings:
     end: float
     max_consecutive_hits: int
     strategy: str
+    speedup: float
     cache_device: str
     node_id: str | None
 
@@ -109,6 +110,7 @@ class Run:
             "sigma_end": self.sigma_end,
             "max_consecutive_hits": self.settings.max_consecutive_hits,
             "strategy": self.settings.strategy,
+            "speedup": self.settings.speedup,
             "schedule": self.schedule,
         }
         session = self.engine.core.Session(
@@ -169,7 +171,11 @@ class Run:
     def text(self) -> str:
         lines = [
             report.run_line(
-                member.descriptor.family, member.session.statistics(), self.settings.threshold, self.settings.strategy
+                member.descriptor.family,
+                member.session.statistics(),
+                self.settings.threshold,
+                self.settings.strategy,
+                self.settings.speedup,
             )
             for member in self.members.values()
         ]
