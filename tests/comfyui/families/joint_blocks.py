@@ -18,12 +18,12 @@ AURA_FLOW: dict[str, Any] = {
 }
 MOCHI: dict[str, Any] = {
     "image_model": "mochi_preview",
-    "depth": 4,
+    "depth": 3,
     "patch_size": 2,
-    "num_heads": 2,
-    "hidden_size_x": 192,
-    "hidden_size_y": 96,
-    "mlp_ratio_x": 64.0,  # The class insists on the hidden width of the MLP.
+    "num_heads": 1,
+    "hidden_size_x": 96,
+    "hidden_size_y": 48,
+    "mlp_ratio_x": 128.0,  # The class insists on the hidden width of the MLP.
     "mlp_ratio_y": 2.0,
     "learn_sigma": False,
     "in_channels": 12,
@@ -105,7 +105,7 @@ FAMILIES = {
         MOCHI_CLASS,
         MOCHI,
         ("blocks",),
-        (1, 12, 3, 8, 8),
+        (1, 12, 2, 8, 8),
         core_config="GenmoMochi",
         extra=_mask,
         published=MOCHI_PREVIEW,
