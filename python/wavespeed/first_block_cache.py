@@ -95,7 +95,9 @@ class ApplyFirstBlockCache:
         patched = model.clone()
         # The last of several such nodes wins; two caches in one model would measure each other.
         patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY)
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, outer_sample_wrapper(self.engine, settings))
+        patched.add_wrapper_with_key(
+            WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, outer_sample_wrapper(self.engine, settings)
+        )
         return (patched,)
 
     @staticmethod

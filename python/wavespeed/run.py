@@ -68,6 +68,7 @@ class Run:
         self.schedule = schedule
         self.members: dict[int, Member] = {}
         self.discoveries: dict[int, Discovery] = {}
+        self.watching = False
         self.discovering = 0
         """Evaluations in which a model was being discovered; no session counts them."""
         self.unsupported: dict[int, str] = {}
@@ -127,8 +128,9 @@ class Run:
         """PREDICT_NOISE wrapper: once per model evaluation, whatever ComfyUI splits it into."""
         for member in self.members.values():
             member.session.begin_evaluation()
-        self.discovering += bool(self.discoveries)
+        self.watching = False
         result = executor(*args, **kwargs)
+        self.discovering += self.watching
         now = time.monotonic()
         if now - self.last_text > SECONDS_BETWEEN_TEXTS:
             self.last_text = now
@@ -147,6 +149,7 @@ class Run:
         return self._discover(member, call) if isinstance(member, Discovery) else call.run_cached(member)
 
     def _discover(self, discovery: Discovery, call: ModelCall) -> Any:
+        self.watching = True
         identity, diffusion_model = id(call.base_model), self._diffusion_model(call.base_model)
         try:
             result, descriptor = discovery.run(

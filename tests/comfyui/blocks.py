@@ -15,16 +15,21 @@ SKIP_LISTS = {"double_blocks": "skip_mmdit", "single_blocks": "skip_dit"}
 """Chroma's lists of block numbers that its loop leaves out."""
 
 
-def _leaves(module: Any) -> list[torch.nn.Module]:
-    """The modules that a model's loop calls: lists are walked; of a UNet's sequences the first layer stands for all."""
+def _leaves(module: Any, whole: bool) -> list[torch.nn.Module]:
+    """The modules that a model's loop calls; lists are walked. Of a UNet's sequences the loop calls the layers, and the
+    first stands for all, unless the whole sequence is asked for."""
     if isinstance(module, torch.nn.ModuleDict):
         return list(module.values())
     if isinstance(module, torch.nn.ModuleList):
-        return [leaf for child in module for leaf in _leaves(child)]
-    return [module[0]] if isinstance(module, torch.nn.Sequential) else [] if module is None else [module]
+        return [leaf for child in module for leaf in _leaves(child, whole)]
+    if isinstance(module, torch.nn.Sequential) and not whole:
+        return [module[0]]
+    return [] if module is None else [module]
 
 
-def executed_blocks(diffusion_model: Any, stages: tuple[str, ...] = FLUX_STAGES) -> list[torch.nn.Module]:
+def executed_blocks(
+    diffusion_model: Any, stages: tuple[str, ...] = FLUX_STAGES, *, whole: bool = False
+) -> list[torch.nn.Module]:
     """The blocks the model's own loop calls, in order."""
     found: list[torch.nn.Module] = []
     for stage in stages:
@@ -32,7 +37,7 @@ def executed_blocks(diffusion_model: Any, stages: tuple[str, ...] = FLUX_STAGES)
         for name in stage.split("."):
             module = getattr(module, name)
         skipped = getattr(diffusion_model, SKIP_LISTS.get(stage, ""), ())
-        found += [block for number, block in enumerate(_leaves(module)) if number not in skipped]
+        found += [block for number, block in enumerate(_leaves(module, whole)) if number not in skipped]
     return found
 
 
@@ -67,11 +72,17 @@ class BlockCalls:
 
 
 def _count_method(block: torch.nn.Module, method: str, count: Callable[[], None]) -> Callable[[], None]:
+    before = block.__dict__.get(method)
     inner = getattr(block, method)
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         count()
         return inner(*args, **kwargs)
 
+    def undo() -> None:
+        assert block.__dict__.pop(method) is counted, f"Something is left over the {method} of a block."
+        if before is not None:
+            block.__dict__[method] = before
+
     block.__dict__[method] = counted
-    return lambda: block.__dict__.pop(method)
+    return undo

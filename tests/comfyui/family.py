@@ -52,6 +52,8 @@ class Family:
     """The method of a block that the model calls, where it is not the block itself."""
     kept: int = 1
     """Blocks that run on a hit."""
+    cfg: float = 1.0
+    """At which a hit is tested: above 1 where some ComfyUI takes the positive and the negative prompt only together."""
     published: dict[str, Any] | None = None
     """What differs in `config` for the best known published model: its size, for the share that a hit saves."""
     extra: Callable[[torch.Generator], dict[str, Any]] = field(default=lambda _generator: {})
@@ -63,7 +65,7 @@ class Family:
     more_latents: tuple[tuple[int, ...], ...] = ()
     """Shapes of the latents beside the first, for models of several streams (video with audio)."""
     beside: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Weights that the checkpoint holds beside the diffusion model, for what ComfyUI computes conds with: their shapes."""
+    """Shapes of weights that the checkpoint holds beside the diffusion model, for what ComfyUI computes conds with."""
 
 
 def instance(family: Family, *, published: bool = False) -> Any:

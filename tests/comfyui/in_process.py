@@ -223,21 +223,21 @@ class ComfyUI:
         empty = self.empty_latent(family)
 
         def run() -> torch.Tensor:
-            return comfy.sample.sample_custom(
-                model,
-                comfy.sample.prepare_noise(empty, 1),
-                cfg,
-                comfy.samplers.KSAMPLER(sampler),
-                torch.tensor([1.0, 0.0]),
-                conds.get("positive") or tiny_models.conditioning(family, seed=1),
-                conds.get("negative") or tiny_models.conditioning(family, seed=2),
-                empty,
-                disable_pbar=True,
-                seed=1,
-            )
+            with counter:
+                return comfy.sample.sample_custom(
+                    model,
+                    comfy.sample.prepare_noise(empty, 1),
+                    cfg,
+                    comfy.samplers.KSAMPLER(sampler),
+                    torch.tensor([1.0, 0.0]),
+                    conds.get("positive") or tiny_models.conditioning(family, seed=1),
+                    conds.get("negative") or tiny_models.conditioning(family, seed=2),
+                    empty,
+                    disable_pbar=True,
+                    seed=1,
+                )
 
-        with counter:
-            observed = self._observed(model, family, run)
+        observed = self._observed(model, family, run)
         return Evaluated(results, calls, observed)
 
     @staticmethod

@@ -83,8 +83,9 @@ def check_miss(comfy: ComfyUI, model: Any, name: str) -> None:
 
 def check_hit(comfy: ComfyUI, model: Any, name: str, row: Row) -> None:
     # Some models collect state in their first call, which is always computed; the plain run takes that call.
-    plain = comfy.evaluate(model, name, [Evaluation()])
-    cached = comfy.evaluate(comfy.cached(model), name, [Evaluation(), Evaluation()])
+    cfg = FAMILIES[name].cfg
+    plain = comfy.evaluate(model, name, [Evaluation()], cfg=cfg)
+    cached = comfy.evaluate(comfy.cached(model), name, [Evaluation(), Evaluation()], cfg=cfg)
     assert cached.run.counts == (2, 1, 1)
     assert torch.equal(cached.outputs[0], plain.outputs[0])
     row.blocks, row.blocks_on_a_hit = len(cached.calls[1]), sum(cached.calls[1])
@@ -115,6 +116,6 @@ def saved_share(name: str) -> float | None:
     if description.published is None:
         return None
     model = family.instance(description, published=True)
-    blocks = executed_blocks(model, description.stages)[description.kept :]
+    blocks = executed_blocks(model, description.stages, whole=True)[description.kept :]
     skipped = sum(parameter.numel() for block in blocks for parameter in block.parameters())
     return skipped / sum(parameter.numel() for parameter in model.parameters())

@@ -91,6 +91,34 @@ def _lyric_features(generator: torch.Generator) -> dict[str, Any]:
     return {"conditioning_lyrics": torch.randn(1, TOKENS, 64, generator=generator)}
 
 
+def _without_dropout(diffusion_model: Any) -> None:
+    """ComfyUI 0.3.64 and older leave the dropout in the encoder of the lyrics on: two runs differ."""
+    diffusion_model.eval()
+
+
+STABLE_AUDIO_1_OPEN = {"embed_dim": 1536, "num_heads": 24, "depth": 24, "project_cond_tokens": False}
+ACE_STEP_1_3B = {
+    "num_layers": 24,
+    "num_attention_heads": 20,
+    "attention_head_dim": 128,
+    "mlp_ratio": 2.5,
+    "text_embedding_dim": 768,
+    "ssl_latent_dims": [1024, 768],
+    "lyric_encoder_vocab_size": 6693,
+}
+MINIMAX_H3_PUBLISHED = {
+    "hidden_size": 5376,
+    "num_layers": 50,
+    "token_refiner_num_layers": 2,
+    "num_attention_heads": 56,
+    "attention_head_dim": 128,
+    "ffn_hidden_size": 14336,
+    "text_dim": 5120,
+    "timestep_input_dim": 256,
+    "time_embed_hidden_size": 5376,
+    "time_embed_dim": 2688,
+    "rope_inv_freq_len": 16,
+}
 STABLE_AUDIO_CLASS = "comfy.ldm.audio.dit.AudioDiffusionTransformer"
 FAMILIES = {
     "stable_audio_1": Family(
@@ -101,6 +129,7 @@ FAMILIES = {
         context=STABLE_AUDIO_TEXT,
         pooled=0,
         core_config="StableAudio",
+        published=STABLE_AUDIO_1_OPEN,
         beside={**_learned_seconds("start"), **_learned_seconds("total")},
         timed="to_timestep_embed",
     ),
@@ -122,6 +151,8 @@ FAMILIES = {
         latent=(1, 8, 16, 16),
         pooled=0,
         core_config="ACEStep",
+        published=ACE_STEP_1_3B,
+        change=_without_dropout,
         extra=_lyric_numbers,
         timed="t_block",
     ),
@@ -143,5 +174,6 @@ FAMILIES = {
         more_latents=((1, 32, 2, 6),),
         context=48,
         pooled=0,
+        published=MINIMAX_H3_PUBLISHED,
     ),
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from family import Family
+import torch
+from family import TOKENS, Family
 
 STAGES = ("blocks",)
 BOTH: dict[str, Any] = {
@@ -42,10 +43,31 @@ PREDICT2 = {
     "crossattn_emb_channels": 64,
     "extra_per_block_abs_pos_emb": False,
 }
+ANIMA = {**PREDICT2, "image_model": "anima", "crossattn_emb_channels": 1024}
 VIDEO = (1, 16, 2, 8, 8)
+
+
+def _words(generator: torch.Generator) -> dict[str, Any]:
+    """The adapter makes its text out of these and of what a language model says about them."""
+    return {
+        "t5xxl_ids": torch.randint(0, 1000, (TOKENS,), generator=generator),
+        "t5xxl_weights": torch.ones(TOKENS),
+    }
+
+
 FAMILIES = {
     "cosmos": Family("comfy.ldm.cosmos.model.GeneralDIT", COSMOS, STAGES, VIDEO, pooled=0, core_config="CosmosT2V"),
     "cosmos_predict2": Family(
         "comfy.ldm.cosmos.predict2.MiniTrainDIT", PREDICT2, STAGES, VIDEO, pooled=0, core_config="CosmosT2IPredict2"
+    ),
+    "anima": Family(
+        "comfy.ldm.anima.model.Anima",
+        ANIMA,
+        STAGES,
+        (1, 16, 1, 8, 8),
+        context=1024,
+        pooled=0,
+        core_config="Anima",
+        extra=_words,
     ),
 }

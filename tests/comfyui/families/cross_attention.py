@@ -29,6 +29,16 @@ HUNYUAN_DIT: dict[str, Any] = {
     "text_len": TOKENS,
     "text_len_t5": TOKENS,
 }
+HUNYUAN_DIT_PUBLISHED = {
+    "hidden_size": 1408,
+    "num_heads": 16,
+    "depth": 40,
+    "mlp_ratio": 4.3637,
+    "text_states_dim": 1024,
+    "text_states_dim_t5": 2048,
+    "text_len": 77,
+    "text_len_t5": 256,
+}
 HUNYUAN_DIT_1 = {**HUNYUAN_DIT, "image_model": "hydit1", "size_cond": True, "use_style_cond": True}
 
 
@@ -52,7 +62,13 @@ FAMILIES = {
         PIXART_CLASS, PIXART_SIGMA, ("blocks",), PIXART_LATENT, core_config="PixArtSigma", timed="t_block"
     ),
     "hunyuan_dit": Family(
-        HUNYUAN_DIT_CLASS, HUNYUAN_DIT, ("blocks",), (1, 4, 16, 16), core_config="HunyuanDiT", extra=_second_text
+        HUNYUAN_DIT_CLASS,
+        HUNYUAN_DIT,
+        ("blocks",),
+        (1, 4, 16, 16),
+        core_config="HunyuanDiT",
+        extra=_second_text,
+        published=HUNYUAN_DIT_PUBLISHED,
     ),
     "hunyuan_dit_1": Family(
         HUNYUAN_DIT_CLASS, HUNYUAN_DIT_1, ("blocks",), (1, 4, 16, 16), core_config="HunyuanDiT1", extra=_second_text

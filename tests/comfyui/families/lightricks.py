@@ -27,7 +27,7 @@ LTX2: dict[str, Any] = {
 
 
 def _mask(_generator: torch.Generator) -> dict[str, Any]:
-    return {"attention_mask": torch.ones(1, TOKENS)}
+    return {"attention_mask": torch.ones(1, TOKENS, dtype=torch.long)}
 
 
 def _reference_sound(generator: torch.Generator) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from family import Family
+from family import TOKENS, Family
 
 STAGES = ("layers",)
 LUMINA: dict[str, Any] = {
@@ -46,6 +46,11 @@ PIXELS = {
 }
 
 
+def _mask(_generator: torch.Generator) -> dict[str, Any]:
+    """ComfyUI 0.3 counts the words in it."""
+    return {"attention_mask": torch.ones(1, TOKENS, dtype=torch.long)}
+
+
 def _references(generator: torch.Generator) -> dict[str, Any]:
     """Z-Image Omni: a picture as latent, as text and as what SigLIP sees."""
     import comfy.clip_vision
@@ -54,18 +59,33 @@ def _references(generator: torch.Generator) -> dict[str, Any]:
     seen["last_hidden_state"] = torch.randn(1, 4, 32, generator=generator)
     seen["image_sizes"] = [(3, 32, 32)]
     return {
+        **_mask(generator),
         "clip_vision_outputs": [seen],
         "reference_latents": [torch.randn(1, 16, 8, 8, generator=generator)],
         "reference_latents_text_embeds": [torch.randn(1, 4, 64, generator=generator)],
     }
 
 
+def _heed_the_trunk(diffusion_model: Any) -> None:
+    """The random decoder of pixels hardly looks at the tokens: a wrong hit would not show."""
+    diffusion_model.dec_net.cond_embed.weight.data *= 20.0
+    for block in diffusion_model.dec_net.res_blocks:
+        block.adaLN_modulation[1].weight.data *= 20.0
+
+
 MODULE = "comfy.ldm.lumina.model"
 FAMILIES = {
-    "lumina2": Family(f"{MODULE}.NextDiT", LUMINA, STAGES, pooled=0, core_config="Lumina2"),
-    "z_image": Family(f"{MODULE}.NextDiT", Z_IMAGE, STAGES, pooled=0, core_config="ZImage"),
+    "lumina2": Family(f"{MODULE}.NextDiT", LUMINA, STAGES, pooled=0, core_config="Lumina2", extra=_mask),
+    "z_image": Family(f"{MODULE}.NextDiT", Z_IMAGE, STAGES, pooled=0, core_config="ZImage", extra=_mask),
     "z_image_omni": Family(f"{MODULE}.NextDiT", OMNI, STAGES, pooled=0, core_config="ZImage", extra=_references),
     "z_image_pixels": Family(
-        f"{MODULE}.NextDiTPixelSpace", PIXELS, STAGES, (1, 3, 32, 32), pooled=0, core_config="ZImagePixelSpace"
+        f"{MODULE}.NextDiTPixelSpace",
+        PIXELS,
+        STAGES,
+        (1, 3, 32, 32),
+        pooled=0,
+        core_config="ZImagePixelSpace",
+        extra=_mask,
+        change=_heed_the_trunk,
     ),
 }

@@ -19,6 +19,16 @@ OMNIGEN2: dict[str, Any] = {
     "multiple_of": 32,
     "timestep_scale": 1000.0,
 }
+OMNIGEN2_PUBLISHED = {
+    "hidden_size": 2520,
+    "num_attention_heads": 21,
+    "num_kv_heads": 7,
+    "axes_dim_rope": [40, 40, 40],
+    "num_layers": 32,
+    "num_refiner_layers": 2,
+    "text_feat_dim": 2048,
+    "multiple_of": 256,
+}
 KREA2: dict[str, Any] = {
     "image_model": "krea2",
     "features": 128,
@@ -47,6 +57,15 @@ ERNIE: dict[str, Any] = {
 }
 
 
+ERNIE_PUBLISHED = {
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "num_layers": 36,
+    "ffn_hidden_size": 12288,
+    "text_in_dim": 3072,
+}
+
+
 def _attention_mask(_generator: torch.Generator) -> dict[str, Any]:
     return {"attention_mask": torch.ones(1, TOKENS, dtype=torch.long)}
 
@@ -60,7 +79,13 @@ OMNIGEN2_CLASS = "comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel"
 OMNIGEN2_TIMED = r"norm1\.linear|norm_out\.linear_1"
 FAMILIES = {
     "omnigen2": Family(
-        OMNIGEN2_CLASS, OMNIGEN2, ("layers",), core_config="Omnigen2", extra=_attention_mask, timed=OMNIGEN2_TIMED
+        OMNIGEN2_CLASS,
+        OMNIGEN2,
+        ("layers",),
+        core_config="Omnigen2",
+        published=OMNIGEN2_PUBLISHED,
+        extra=_attention_mask,
+        timed=OMNIGEN2_TIMED,
     ),
     "omnigen2_reference_latents": Family(
         OMNIGEN2_CLASS, OMNIGEN2, ("layers",), core_config="Omnigen2", extra=_reference_latents, timed=OMNIGEN2_TIMED
@@ -81,6 +106,11 @@ FAMILIES = {
         core_config="Ideogram4",
     ),
     "ernie": Family(
-        "comfy.ldm.ernie.model.ErnieImageModel", ERNIE, ("layers",), latent=(1, 128, 4, 4), core_config="ErnieImage"
+        "comfy.ldm.ernie.model.ErnieImageModel",
+        ERNIE,
+        ("layers",),
+        latent=(1, 128, 4, 4),
+        core_config="ErnieImage",
+        published=ERNIE_PUBLISHED,
     ),
 }

@@ -26,6 +26,15 @@ STAGE_B: dict[str, Any] = {
     "c_clip": 32,
 }
 
+STAGE_C_PUBLISHED = {
+    "c_r": 64,
+    "c_cond": 2048,
+    "c_hidden": [2048, 2048],
+    "nhead": [32, 32],
+    "blocks": [[8, 24], [24, 8]],
+    "c_clip_text": 1280,
+    "c_clip_text_pooled": 1280,
+}
 KEPT = 3
 TIMED = r"\.mapper"
 FAMILIES = {
@@ -35,6 +44,7 @@ FAMILIES = {
         ("down_blocks", "up_blocks"),
         latent=(1, 16, 8, 8),
         core_config="Stable_Cascade_C",
+        published=STAGE_C_PUBLISHED,
         kept=KEPT,
         timed=TIMED,
     ),

@@ -1,10 +1,11 @@
-"""Models that make three-dimensional objects: Hunyuan3D 2.1, TripoSplat."""
+"""Models that make three-dimensional objects: Hunyuan3D 2.1, TripoSplat, Trellis 2."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from family import Family
+import torch
+from family import TOKENS, Family
 
 HUNYUAN3D_2_1: dict[str, Any] = {
     "image_model": "hunyuan3d2_1",
@@ -28,6 +29,37 @@ TRIPOSPLAT: dict[str, Any] = {
     "num_blocks": 4,
     "num_refiner_blocks": 1,
 }
+HUNYUAN3D_2_1_PUBLISHED = {
+    "hidden_size": 2048,
+    "context_dim": 1024,
+    "depth": 21,
+    "num_heads": 16,
+    "num_moe_layers": 6,
+    "num_experts": 8,
+    "moe_top_k": 2,
+}
+VOXELS = 20
+TRELLIS2: dict[str, Any] = {
+    "image_model": "trellis2",
+    "resolution": 32,
+    "model_channels": 64,
+    "cond_channels": 64,
+    "num_blocks": 4,
+    "num_heads": 2,
+    "mlp_ratio": 2.0,
+}
+
+
+def _voxels(generator: torch.Generator) -> dict[str, Any]:
+    """The run that makes the shape: features of the voxels that an earlier run found occupied."""
+    places = torch.randint(0, 32, (VOXELS, 3), generator=generator, dtype=torch.int32)
+    return {
+        "embeds": torch.randn(1, TOKENS, TRELLIS2["cond_channels"], generator=generator),
+        "trellis2_coords": torch.cat([torch.zeros(VOXELS, 1, dtype=torch.int32), places], dim=1),
+        "trellis2_coord_counts": torch.tensor([VOXELS]),
+        "trellis2_generation_mode": "shape_generation",
+    }
+
 
 FAMILIES = {
     "hunyuan3d_2_1": Family(
@@ -36,6 +68,8 @@ FAMILIES = {
         ("blocks",),
         latent=(1, 64, LATENT_TOKENS),
         core_config="Hunyuan3Dv2_1",
+        cfg=2.0,
+        published=HUNYUAN3D_2_1_PUBLISHED,
     ),
     "triposplat": Family(
         "comfy.ldm.triposplat.model.LatentSeqMMFlowModel",
@@ -44,5 +78,13 @@ FAMILIES = {
         latent=(1, LATENT_TOKENS, 16),
         more_latents=((1, 1, 5),),
         core_config="TripoSplat",
+    ),
+    "trellis2": Family(
+        "comfy.ldm.trellis2.model.Trellis2",
+        TRELLIS2,
+        ("img2shape.blocks",),
+        latent=(1, 32, VOXELS, 1),
+        core_config="Trellis2",
+        extra=_voxels,
     ),
 }

@@ -70,6 +70,22 @@ SVD = {
     "video_kernel_size": [3, 1, 1],
 }
 FRAMES = 3
+SD1_PUBLISHED = {
+    "model_channels": 320,
+    "channel_mult": [1, 2, 4, 4],
+    "num_res_blocks": [2, 2, 2, 2],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "context_dim": 768,
+}
+SDXL_PUBLISHED = {
+    "model_channels": 320,
+    "transformer_depth": [0, 0, 2, 2, 10, 10],
+    "transformer_depth_middle": 10,
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+    "context_dim": 2048,
+    "num_head_channels": 64,
+}
 
 STAGES = ("input_blocks", "middle_block", "output_blocks")
 KEPT = 2
@@ -77,14 +93,31 @@ LATENT = (1, 4, 8, 8)
 TIMED = r"emb_layers|time_embed"
 
 
-def _unet(core_config: str, config: dict[str, Any], *, pooled: int = 0, latent: tuple[int, ...] = LATENT) -> Family:
-    return Family(MODEL_CLASS, config, STAGES, latent, pooled=pooled, core_config=core_config, kept=KEPT, timed=TIMED)
+def _unet(
+    core_config: str,
+    config: dict[str, Any],
+    *,
+    pooled: int = 0,
+    latent: tuple[int, ...] = LATENT,
+    published: dict[str, Any] | None = None,
+) -> Family:
+    return Family(
+        MODEL_CLASS,
+        config,
+        STAGES,
+        latent,
+        pooled=pooled,
+        core_config=core_config,
+        kept=KEPT,
+        published=published,
+        timed=TIMED,
+    )
 
 
 FAMILIES = {
-    "sd1": _unet("SD15", SD1),
+    "sd1": _unet("SD15", SD1, published=SD1_PUBLISHED),
     "sd2": _unet("SD20", UNET),
-    "sdxl": _unet("SDXL", SDXL, pooled=1280),
+    "sdxl": _unet("SDXL", SDXL, pooled=1280, published=SDXL_PUBLISHED),
     "sdxl_vega": _unet("Segmind_Vega", VEGA, pooled=1280),
     "sdxl_koala": _unet("KOALA_700M", KOALA, pooled=1280),
     "sdxl_refiner": _unet("SDXLRefiner", REFINER, pooled=1280),
