@@ -91,9 +91,7 @@ class ApplyFirstBlockCache:
         patched = model.clone()
         # The last of several such nodes wins; two caches in one model would measure each other.
         patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY)
-        patched.add_wrapper_with_key(
-            WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, outer_sample_wrapper(self.engine, settings)
-        )
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, outer_sample_wrapper(self.engine, settings))
         return (patched,)
 
     @staticmethod
@@ -129,9 +127,7 @@ class FirstBlockCache:
                 self.engine.core.check_speedup(speedup)
         except (ValueError, TypeError) as problem:
             return str(problem)
-        return self.by_threshold.validate(
-            start=start, end=end, max_consecutive_cache_hits=max_consecutive_cache_hits
-        )
+        return self.by_threshold.validate(start=start, end=end, max_consecutive_cache_hits=max_consecutive_cache_hits)
 
     def run(
         self,

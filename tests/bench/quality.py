@@ -157,7 +157,9 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="JSON lines; those already in it are not drawn again")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="JSON lines; those already in it are not drawn again"
+    )
     parser.add_argument("--subjects", type=int, default=24, help="how many of the demo model's subjects")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--steps", type=int, default=28)

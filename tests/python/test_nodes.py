@@ -150,8 +150,14 @@ def test_values_outside_their_limits_are_named(
 
 @pytest.mark.parametrize(
     ("values", "enabled"),
-    [((0.12, 0.0, 1.0, -1), True), ((0.0, 0.0, 1.0, -1), False), ((0.12, 0.0, 1.0, 0), False), ((1, 0, 1, 1), True),
-     ((0.0, 0.0, 1.0, -1, 2.0), True), ((0.0, 0.0, 1.0, 0, 2.0), False)],
+    [
+        ((0.12, 0.0, 1.0, -1), True),
+        ((0.0, 0.0, 1.0, -1), False),
+        ((0.12, 0.0, 1.0, 0), False),
+        ((1, 0, 1, 1), True),
+        ((0.0, 0.0, 1.0, -1, 2.0), True),
+        ((0.0, 0.0, 1.0, 0, 2.0), False),
+    ],
 )
 def test_options_say_whether_the_cache_is_on(values: tuple[Any, ...], enabled: bool) -> None:
     assert _native.core.check_options(*values) is enabled
