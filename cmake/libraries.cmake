@@ -1,6 +1,8 @@
 # The native parts. A new source file is added to one of the four lists.
 set(WAVESPEED_CORE_SOURCES
   src/core/architecture.c
+  src/core/compile_options.c
+  src/core/compile_request.c
   src/core/json.c
   src/core/node_schema.c
   src/core/options.c
@@ -11,6 +13,7 @@ set(WAVESPEED_CPU_SOURCES
   src/cpu/kernels.c
   src/cpu/kernels_scalar.c)
 set(WAVESPEED_PYTHON_SOURCES
+  src/python/compile_request.c
   src/python/entries.c
   src/python/errors.c
   src/python/hooks.c

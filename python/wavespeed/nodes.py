@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, _native, architecture, conflicts, demo_model, fallback_nodes, operations
+from .compile_model import CompileModel
 from .first_block_cache import STRATEGIES, ApplyFirstBlockCache
 from .run import Engine
 
@@ -38,7 +39,10 @@ def _implementations() -> dict[str, Any]:
     found: dict[str, Any] = {
         "ApplyFBCacheOnModel": ApplyFirstBlockCache(ENGINE)
         if ENGINE is not None
-        else fallback_nodes.PassThrough(_native.reason, STRATEGIES)
+        else fallback_nodes.PassThrough(_native.reason, STRATEGIES),
+        "EnhancedCompileModel": CompileModel(ENGINE)
+        if ENGINE is not None
+        else fallback_nodes.PassThrough(_native.reason, ()),
     }
     if demo_model.is_offered():
         demo_model.offer_files()
