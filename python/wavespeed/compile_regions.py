@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import types
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
@@ -67,6 +68,14 @@ def _without_guards_on_the_block(guards: Sequence[Any]) -> list[bool]:
     return [not guard.name.startswith("L['block']") for guard in guards]
 
 
+def _can_drop_guards() -> bool:
+    """Whether this torch takes guard_filter_fn, and weights as inputs of compiled code and not as parts of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer ones always do, and deprecate the switch
+        inlined = getattr(torch._dynamo.config, "inline_inbuilt_nn_modules", True)
+    return bool(inlined) and hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe")
+
+
 def _graphs() -> int:
     """How many graphs torch has compiled in this process; also by others, but not while a region is being called."""
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
@@ -103,8 +112,7 @@ class Region:
         self.lock = threading.RLock()
         self.trial = SpeedTrial() if request.backend not in UNTIMED_BACKENDS else None
         options = dict(request.options)
-        inlined = getattr(torch._dynamo.config, "inline_inbuilt_nn_modules", True)
-        if signed and inlined and hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe"):
+        if signed and _can_drop_guards():
             options["guard_filter_fn"] = _without_guards_on_the_block
         self.compiled = torch.compile(
             _own_code(number),

@@ -150,12 +150,18 @@ static size_t distance(const char *left, const char *right) {
     return row[n];
 }
 
+/* Options of one group, "cpp." or "triton.", are nearer to each other than letters can say. */
+static bool same_group(const char *name, const char *candidate) {
+    const char *const dot = strchr(name, '.');
+    return dot == NULL || strncmp(name, candidate, (size_t)(dot - name) + 1) == 0;
+}
+
 const char *ws_nearest_name_(const char *name, const char *const *list) {
     const char *nearest = "";
     size_t best = SIZE_MAX;
     for (size_t i = 0; list != NULL ? list[i] != NULL : i < ws_option_table_size_; ++i) {
         const char *const candidate = list != NULL ? list[i] : ws_option_table_[i].name;
-        const size_t changes = distance(name, candidate);
+        const size_t changes = distance(name, candidate) + (same_group(name, candidate) ? 0 : NAME_MAX_LENGTH);
         if (changes < best) {
             best = changes;
             nearest = candidate;
