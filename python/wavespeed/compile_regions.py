@@ -63,9 +63,10 @@ def _own_code(number: int) -> Callable[..., Any]:
 def _without_guards_on_the_block(guards: Sequence[Any]) -> list[bool]:
     """The block's signature has chosen the region, so what torch would check about the block is known already.
 
-    Everything else stays: arguments, shapes, transformer_options, global settings.
+    Everything else stays: arguments, shapes, transformer_options, global settings. torch names what it checks by the
+    arguments of _call; what is global begins with G.
     """
-    return [not guard.name.startswith("L['block']") for guard in guards]
+    return [guard.name != "block" and not guard.name.startswith(("block.", "block[")) for guard in guards]
 
 
 def _can_drop_guards() -> bool:

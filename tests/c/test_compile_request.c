@@ -83,7 +83,7 @@ static void options_outside_the_table(void **state) {
     refuses("{\"cpp.cxx\": [\"sh -c 'id'\"]}", "options: \"cpp.cxx\" is refused, because it chooses a compiler or a command line. "
             "The nearest option that is allowed is \"cpp.threads\".");
     refuses("{\"freezing\": true}", "options: \"freezing\" is refused, because it burns the weights into the code, so that LoRA and "
-            "offloading would do nothing. The nearest option that is allowed is \"prologue_fusion\".");
+            "offloading would do nothing. The nearest option that is allowed is \"dce\".");
     refuses("{\"max_autotun\": true}", "options: \"max_autotun\" is refused, because it is not on the list of options that a workflow "
             "may set. The nearest option that is allowed is \"max_autotune\".");
     refuses("{\"\": true}", "options: \"\" is refused, because it is not on the list of options that a workflow may set. "
@@ -112,7 +112,7 @@ static void texts_of_the_wrong_shape(void **state) {
     refuses("[1]", "options must be a JSON object, for example {\"max_autotune\": true}.");
     refuses("{\"dce\": true, \"dce\": false}", "options: \"dce\" stands there twice.");
     refuses("{\"max_autotune\": true, \"max-autotune\": true}", "options: \"max_autotune\" stands there twice.");
-    refuses("{\"dce\": true,}", "options: the text stops being JSON at byte 13 of 14.");
+    refuses("{\"dce\": true,}", "options: the text stops being JSON at byte 14 of 14.");
     refuses("{\"dce\": NaN}", "options: the text stops being JSON at byte 8 of 12.");
     refuses("{\"dce\\u0000\": true}", "options: byte 5 begins a NUL character.");
     refuses("{\"dce\": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}", "options: byte 23 is nested deeper than 16 levels.");

@@ -324,3 +324,60 @@ class recorded_events:  # noqa: N801
     def __exit__(self, *_exception: object) -> None:
         global EVENTS
         EVENTS = None
+
+
+FAMILY_RUNS = (("first", {}), ("same", {}), ("another seed", {"seed": 7}), ("cfg", {"cfg": 3.0}), ("back", {}))
+COUNTS = {
+    "flux_dev": (2, 0, 0, 2, 0),
+    "flux2": (2, 0, 0, 2, 0),
+    "longcat": (2, 0, 0, 2, 0),
+    "chroma": (2, 0, 0, 2, 0),
+    "sd3": (2, 0, 0, 2, 0),
+    "sd35": (3, 0, 0, 3, 0),
+    "wan": (1, 0, 0, 1, 0),
+}
+"""Compiles in each of FAMILY_RUNS. SD3's last block has no text output and the first of SD3.5 attend twice: other classes
+of blocks to torch."""
+
+
+@pytest.mark.parametrize("family", COUNTS)
+def test_other_families_compile_as_often_as_they_have_kinds_of_blocks(comfy: ComfyUI, family: str) -> None:
+    model = comfy.model(family)
+    behind = compiled(comfy, model)
+    counts = []
+    for name, how in FAMILY_RUNS:
+        plain = comfy.sample(model, family, steps=STEPS, **how)
+        with Compiles() as compiles:
+            run = comfy.sample(behind, family, steps=STEPS, **how)
+        counts.append(compiles.graphs)
+        assert compiles.breaks == 0
+        assert torch.equal(run.latent, plain.latent), name
+        assert run.calls == plain.calls
+    assert tuple(counts) == COUNTS[family]
+
+
+def test_a_vae_is_compiled_and_the_original_is_not(comfy: ComfyUI) -> None:
+    vae = comfy.call("VAELoader", vae_name="wavespeed_demo_vae.safetensors")
+    latent = torch.randn(1, *vae.first_stage_model.decoder.conv_in.weight.shape[1:2], 8, 8)
+    decoded = []
+    for used in (vae, compiled(comfy, vae, is_patcher=False, object_to_patch="decoder"), vae):
+        with Compiles() as compiles, torch.inference_mode():
+            decoded.append(used.decode(latent))
+        decoded.append(compiles.graphs)
+    plain, none, behind, some, again, none_again = decoded
+    assert torch.equal(plain, behind)
+    assert torch.equal(plain, again)
+    assert (none, bool(some), none_again) == (0, True, 0)
+    assert "decoder" in vae.first_stage_model._modules
+
+
+def test_a_wrong_object_is_answered_with_the_names_there_are(comfy: ComfyUI) -> None:
+    vae = comfy.call("VAELoader", vae_name="wavespeed_demo_vae.safetensors")
+    with pytest.raises(ValueError, match="It has: .*decoder"):
+        compiled(comfy, vae, is_patcher=False)
+    with pytest.raises(ValueError, match="It has: .*diffusion_model"):
+        compiled(comfy, comfy.model("flux_dev"), object_to_patch="decoder")
+    with pytest.raises(TypeError, match="switch is_patcher off"):
+        compiled(comfy, vae)
+    with pytest.raises(TypeError, match="no model patcher inside"):
+        compiled(comfy, object(), is_patcher=False)
