@@ -66,6 +66,22 @@ class ComfyUIHere:
             unique_id="cache",
         )
 
+    def with_compile(self) -> Any:
+        return self._run(
+            "EnhancedCompileModel",
+            model=self.model,
+            is_patcher=True,
+            object_to_patch="diffusion_model",
+            compiler="torch.compile",
+            fullgraph=False,
+            dynamic=False,
+            mode="",
+            options="",
+            disable=False,
+            backend="inductor",
+            unique_id="compile",
+        )
+
     def sample(self, model: Any, *, steps: int, cfg: float, size: int, subject: str, seed: int) -> torch.Tensor:
         import torch
 
