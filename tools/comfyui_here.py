@@ -71,6 +71,22 @@ class ComfyUIHere:
             unique_id="cache",
         )
 
+    def with_compile(self) -> Any:
+        return self.run_node(
+            "EnhancedCompileModel",
+            model=self.model,
+            is_patcher=True,
+            object_to_patch="diffusion_model",
+            compiler="torch.compile",
+            fullgraph=False,
+            dynamic=False,
+            mode="",
+            options="",
+            disable=False,
+            backend="inductor",
+            unique_id="compile",
+        )
+
     def sample(
         self, model: Any, *, steps: int, cfg: float, size: int, subject: str, seed: int, sampler: str = "euler"
     ) -> torch.Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, _native, architecture, conflicts, demo_model, fallback_nodes, operations
+from .compile_model import CompileModel
 from .first_block_cache import CHOICES, CHOICES_WITH_SPEEDUP, ApplyFirstBlockCache, FirstBlockCache
 from .run import Engine
 
@@ -40,11 +41,13 @@ def _implementations() -> dict[str, Any]:
         found = {
             "ApplyFBCacheOnModel": ApplyFirstBlockCache(ENGINE),
             "WaveSpeedFirstBlockCache": FirstBlockCache(ENGINE),
+            "EnhancedCompileModel": CompileModel(ENGINE),
         }
     else:
         found = {
             "ApplyFBCacheOnModel": fallback_nodes.PassThrough(_native.reason, CHOICES),
             "WaveSpeedFirstBlockCache": fallback_nodes.PassThrough(_native.reason, CHOICES_WITH_SPEEDUP),
+            "EnhancedCompileModel": fallback_nodes.PassThrough(_native.reason, {}),
         }
     if demo_model.is_offered():
         demo_model.offer_files()

@@ -77,7 +77,7 @@ def show_on_node(text: str, node_id: str | None) -> None:
         send(text, node_id)
 
 
-def tell(text: str, node_id: str | None) -> None:
+def tell(text: str, node_id: str | None, speaker: str = "First Block Cache") -> None:
     """On the node and in the log."""
     show_on_node(text, node_id)
-    log.info("First Block Cache: %s", text)
+    log.info("%s: %s", speaker, text)

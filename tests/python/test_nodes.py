@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from wavespeed import _native, fallback_nodes, first_block_cache, report
+from wavespeed.compile_model import CompileModel
 from wavespeed.demo_model import DemoPrompt
 from wavespeed.run import Engine
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.skipif(_native.core is None, reason=_native.reason)
 SCHEMA = (Path(__file__).resolve().parents[2] / "python/wavespeed/nodes.json").read_text(encoding="utf-8")
 CACHE = "ApplyFBCacheOnModel"
 SPEEDUP = "WaveSpeedFirstBlockCache"
+COMPILE = "EnhancedCompileModel"
 ATTRIBUTES = ("CATEGORY", "DESCRIPTION", "FUNCTION", "RETURN_TYPES", "RETURN_NAMES", "OUTPUT_TOOLTIPS", "__module__")
 
 
@@ -27,6 +29,7 @@ def implementations() -> dict[str, Any]:
     return {
         CACHE: first_block_cache.ApplyFirstBlockCache(engine),
         SPEEDUP: first_block_cache.FirstBlockCache(engine),
+        COMPILE: CompileModel(engine),
         "WaveSpeedDemoPrompt": DemoPrompt(),
     }
 
@@ -40,6 +43,7 @@ def native(implementations: dict[str, Any]) -> dict[str, type]:
     assert names == {
         CACHE: "Apply First Block Cache",
         SPEEDUP: "First Block Cache",
+        COMPILE: "Compile Model+",
         "WaveSpeedDemoPrompt": "Demo Prompt",
     }
     return classes
@@ -214,3 +218,34 @@ def test_without_the_native_module_the_model_passes_through_and_says_why(
     assert fallback[CACHE]().run(model=model, unique_id="5", **inputs) == (model,)
     assert said == [("Passed through: The native module has not been built.", "5")]
     assert not hasattr(fallback[CACHE], "VALIDATE_INPUTS")
+
+
+def test_the_compile_node_keeps_the_contract_of_comfy_wavespeed(native: dict[str, type]) -> None:
+    node = native[COMPILE]
+    inputs = node.INPUT_TYPES()
+    assert {name: kind for name, (kind, _) in inputs["required"].items()} == {
+        "model": "*",
+        "is_patcher": "BOOLEAN",
+        "object_to_patch": "STRING",
+        "compiler": "STRING",
+        "fullgraph": "BOOLEAN",
+        "dynamic": "BOOLEAN",
+        "mode": "STRING",
+        "options": "STRING",
+        "disable": "BOOLEAN",
+        "backend": "STRING",
+    }
+    defaults = [options["default"] for _, options in list(inputs["required"].values())[1:]]
+    assert defaults == [True, "diffusion_model", "torch.compile", False, False, "", "", False, "inductor"]
+    assert node.RETURN_TYPES == ("*",)
+    assert node.CATEGORY == "wavespeed"
+
+
+def test_the_compile_node_refuses_before_queueing(native: dict[str, type]) -> None:
+    validate = native[COMPILE].VALIDATE_INPUTS
+    assert validate(
+        object_to_patch="diffusion_model", compiler="torch.compile", mode="", options="", backend="inductor"
+    )
+    assert validate(object_to_patch=None, compiler=None, mode=None, options=None, backend=None) is True
+    assert 'compiler is "os.system"' in validate(compiler="os.system")
+    assert "object_to_patch is 'a.__class__'" in validate(object_to_patch="a.__class__")
