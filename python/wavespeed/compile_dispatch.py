@@ -1,8 +1,8 @@
 """One sampling run with compiled blocks: while the model is being called, and only then, its blocks call compiled code.
 
 The module tree, the names of weights and LoRA patching never see it: a block's compiled form sits in the slot that
-torch.nn.Module.__call__ looks at first. First Block Cache uses the same slots from inside, so its decisions stay outside of
-compiled code whichever of the two nodes comes first.
+torch.nn.Module.__call__ looks at first. First Block Cache uses the same slots from inside, so its decisions stay outside
+of compiled code whichever of the two nodes comes first.
 """
 
 from __future__ import annotations
@@ -93,8 +93,10 @@ class CompileRun:
         name = type(patched).__name__
         try:
             descriptor = architecture.find(self.architectures, patched)
-            blocks = [block for stage in descriptor.stages for block in stage.executed_blocks(patched)]
-            return (descriptor.family, blocks) if blocks else (name, [patched])
+            # Blocks that the model calls by a method have no slot.
+            stages = [stage for stage in descriptor.stages if stage.method is None] if descriptor is not None else []
+            blocks = [block for stage in stages for _, block in stage.executed_blocks(patched)]
+            return (descriptor.family, blocks) if descriptor is not None and blocks else (name, [patched])
         except (architecture.UnsupportedModelError, AttributeError):
             return name, [patched]
 
