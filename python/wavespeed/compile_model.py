@@ -105,9 +105,7 @@ class CompileModel:
         if disable:
             report.show_on_node("Off: disable is on.", node_id)
             return patched
-        make_run = partial(
-            CompileRun, self.engine.architectures, self.regions, request, object_to_patch, node_id
-        )
+        make_run = partial(CompileRun, self.engine.architectures, self.regions, request, object_to_patch, node_id)
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, COMPILE_KEY, outer_sample_wrapper(make_run))
         return patched
 
@@ -143,7 +141,8 @@ class CompileModel:
         if not isinstance(found, torch.nn.Module):
             names = ", ".join(name for name, _ in patcher.model.named_children())
             raise ValueError(
-                f"object_to_patch is {path!r}, which is no module of this {type(patcher.model).__name__}. It has: {names}."
+                f"object_to_patch is {path!r}, which is no module of this {type(patcher.model).__name__}. "
+                f"It has: {names}."
             )
         return found
 

@@ -192,7 +192,9 @@ def test_the_compile_node_keeps_the_contract_of_comfy_wavespeed(native: dict[str
 
 def test_the_compile_node_refuses_before_queueing(native: dict[str, type]) -> None:
     validate = native[COMPILE].VALIDATE_INPUTS
-    assert validate(object_to_patch="diffusion_model", compiler="torch.compile", mode="", options="", backend="inductor")
+    assert validate(
+        object_to_patch="diffusion_model", compiler="torch.compile", mode="", options="", backend="inductor"
+    )
     assert validate(object_to_patch=None, compiler=None, mode=None, options=None, backend=None) is True
     assert 'compiler is "os.system"' in validate(compiler="os.system")
     assert "object_to_patch is 'a.__class__'" in validate(object_to_patch="a.__class__")
