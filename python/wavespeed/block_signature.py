@@ -1,7 +1,7 @@
 """What compiled code takes for granted about a block, as one value that can be compared.
 
-Compiled code of one block serves every block with the same signature. So torch need not check a hundred things about the
-block at each call, and a signature must hold all that the code may have taken in: classes, shapes, places and plain
+Compiled code of one block serves every block with the same signature. So torch need not check a hundred things about
+the block at each call, and a signature must hold all that the code may have taken in: classes, shapes, places and plain
 attributes of the block and of everything inside. Values of weights are no part of it: they are inputs of the code.
 """
 
@@ -16,7 +16,7 @@ PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.d
 SAME_OBJECT = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
 OWN_TO_MODULES = frozenset(vars(torch.nn.Module())) - {"training"} | {"_compiled_call_impl", "forward"}
 BOOKKEEPING = frozenset({"seed_key"})
-"""A name that ComfyUI gives every layer; read only where LoRA patches are applied in the layer, which is_left_out finds."""
+"""ComfyUI names every layer with it; read only where a layer applies LoRA patches itself, which is_left_out finds."""
 DEPTH = 4
 
 Signature = tuple[Any, ...]

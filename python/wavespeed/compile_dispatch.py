@@ -1,8 +1,8 @@
 """One sampling run with compiled blocks: while the model is being called, and only then, its blocks call compiled code.
 
 The module tree, the names of weights and LoRA patching never see it: a block's compiled form sits in the slot that
-torch.nn.Module.__call__ looks at first. First Block Cache uses the same slots from inside, so its decisions stay outside
-of compiled code whichever of the two nodes comes first.
+torch.nn.Module.__call__ looks at first. First Block Cache fills the same slots after this module and calls what it
+finds there, so its decisions stay outside of compiled code whichever of the two nodes comes first.
 """
 
 from __future__ import annotations

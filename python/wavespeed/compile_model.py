@@ -141,7 +141,8 @@ class CompileModel:
         if not isinstance(found, torch.nn.Module):
             names = ", ".join(name for name, _ in patcher.model.named_children())
             raise ValueError(
-                f"object_to_patch is {path!r}, which is no module of this {type(patcher.model).__name__}. It has: {names}."
+                f"object_to_patch is {path!r}, which is no module of this {type(patcher.model).__name__}. "
+                f"It has: {names}."
             )
         return found
 

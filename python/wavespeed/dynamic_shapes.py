@@ -1,7 +1,7 @@
 """Tells torch which sizes change between calls: tokens and, from two on, the batch.
 
-Without it each new picture size or prompt length compiles again. Only these are marked: a size that never changes, such as
-that of an attention head, makes faster code as a constant.
+Without it each new picture size or prompt length compiles again. Only these are marked: a size that never changes,
+such as that of an attention head, makes faster code as a constant.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 
 def mark(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """args and kwargs of a block: hidden states are (B, tokens, C) or (B, ..., C), positions and masks have tokens anywhere.
+    """args and kwargs of a block: hidden states are (B, tokens, C), positions and masks have tokens anywhere.
 
-    A size counts as a number of tokens when a hidden state has it between its first and its last dimension, or when
-    it is the sum of those of two hidden states, which models with two streams join.
+    A size counts as a number of tokens when a hidden state has it in its middle dimension, or when it is the sum of
+    those of two hidden states, which models with two streams join.
     """
     tensors = [tensor for tensor in (*_tensors(args), *_tensors(kwargs.values())) if tensor.dim() >= 2]
     hidden = [tensor for tensor in tensors if tensor.dim() == 3 and tensor.is_floating_point()]

@@ -14,8 +14,6 @@ from in_process import NEVER, USUAL, relative_difference
 from tiny_models import build, conditioning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from in_process import ComfyUI
 
 NODE = "EnhancedCompileModel"
@@ -64,7 +62,7 @@ class Compiles:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_compiler(comfy: ComfyUI) -> Iterator[None]:
+def _fresh_compiler(comfy: ComfyUI) -> None:
     """Each test begins with nothing compiled."""
     import torch._dynamo
 
@@ -72,19 +70,12 @@ def _fresh_compiler(comfy: ComfyUI) -> Iterator[None]:
     node = comfy.nodes[NODE]
     regions = node.run.__self__.regions
     regions._regions.clear()
-    yield
-
-
-def sized(comfy: ComfyUI, height: int, width: int, batch: int = 1) -> torch.Tensor:
-    return torch.zeros((batch, 16, height, width))
 
 
 def sample(
-    comfy: ComfyUI, model: Any, *, size: tuple[int, int] = (16, 16), batch: int = 1, tokens: int = 6, cfg: float = 1.0
+    model: Any, *, size: tuple[int, int] = (16, 16), batch: int = 1, tokens: int = 6, cfg: float = 1.0
 ) -> torch.Tensor:
-    import comfy.sample
-
-    empty = sized(comfy, *size, batch)
+    empty = torch.zeros((batch, 16, *size))
     positive, negative = conditioning("flux_dev", seed=1), conditioning("flux_dev", seed=2)
     for cond in (positive, negative):
         cond[0][0] = cond[0][0][:, :1].expand(-1, tokens, -1).clone()
@@ -122,9 +113,9 @@ def test_eleven_runs_compile_four_regions(comfy: ComfyUI, dynamic: bool) -> None
     behind = compiled(comfy, model, dynamic=dynamic)
     counts = {}
     for name, how in ELEVEN:
-        plain = sample(comfy, model, **how)
+        plain = sample(model, **how)
         with Compiles() as compiles:
-            latent = sample(comfy, behind, **how)
+            latent = sample(behind, **how)
         counts[name] = compiles.graphs
         assert compiles.breaks == 0
         assert torch.equal(latent, plain), name
@@ -140,7 +131,7 @@ def test_core_node_beside_it_compiles_more(comfy: ComfyUI, capsys: pytest.Captur
     counts = {}
     for name, how in ELEVEN:
         with Compiles() as compiles:
-            sample(comfy, behind, **how)
+            sample(behind, **how)
         counts[name] = compiles.graphs
     with capsys.disabled():
         print(f"\nwhole models compiled by core's node: {sum(counts.values())} in eleven runs: {counts}")
@@ -149,11 +140,11 @@ def test_core_node_beside_it_compiles_more(comfy: ComfyUI, capsys: pytest.Captur
 
 def test_another_prompt_checkpoint_or_lora_compiles_nothing(comfy: ComfyUI) -> None:
     model, other = comfy.model("flux_dev"), build("flux_dev", seed=99)
-    sample(comfy, compiled(comfy, model))
+    sample(compiled(comfy, model))
     for again in (model, other, lora(model, 0.5), lora(model, 2.0), model):
-        plain = sample(comfy, again)
+        plain = sample(again)
         with Compiles() as compiles:
-            assert torch.equal(sample(comfy, compiled(comfy, again)), plain)
+            assert torch.equal(sample(compiled(comfy, again)), plain)
         assert compiles.graphs == 0
 
 
@@ -193,7 +184,7 @@ def test_order_of_the_nodes_does_not_matter(comfy: ComfyUI, order: str, threshol
 def test_a_patch_added_after_the_first_run_takes_effect(comfy: ComfyUI) -> None:
     model = comfy.model("flux_dev")
     behind = compiled(comfy, model)
-    sample(comfy, behind)
+    sample(behind)
 
     def by_block(q: Any, k: Any, v: Any, pe: Any = None, attn_mask: Any = None, extra_options: Any = None) -> Any:
         return {"q": q * (1.0 + 0.1 * extra_options["block_index"]), "k": k, "v": v, "pe": pe, "attn_mask": attn_mask}
@@ -202,9 +193,9 @@ def test_a_patch_added_after_the_first_run_takes_effect(comfy: ComfyUI) -> None:
     for patched in (model, behind):
         patched = patched.clone()
         patched.set_model_patch(by_block, "attn1_patch")
-        results.append(sample(comfy, patched))
+        results.append(sample(patched))
     assert torch.equal(*results)
-    assert not torch.equal(results[0], sample(comfy, model))
+    assert not torch.equal(results[0], sample(model))
 
 
 def test_an_option_changed_between_runs_takes_effect(comfy: ComfyUI) -> None:
@@ -218,14 +209,14 @@ def test_an_option_changed_between_runs_takes_effect(comfy: ComfyUI) -> None:
         for patched in (model.clone(), compiled(comfy, model)):
             patched.set_model_patch(scaled, "attn1_patch")
             patched.model_options["transformer_options"]["strength"] = strength
-            results.append(sample(comfy, patched))
+            results.append(sample(patched))
         assert torch.equal(*results)
 
 
 def test_disable_takes_effect_at_once_and_keeps_the_code(comfy: ComfyUI) -> None:
     model = comfy.model("flux_dev")
     behind = compiled(comfy, model)
-    sample(comfy, behind)
+    sample(behind)
     with Compiles() as compiles:
         run = comfy.sample(compiled(comfy, behind, disable=True))
         assert "compiled" not in run.text
@@ -292,7 +283,7 @@ def test_hostile_requests_reach_nothing(comfy: ComfyUI, inputs: dict[str, Any]) 
     validated = {name: widgets[name] for name in ("object_to_patch", "compiler", "mode", "options", "backend")}
     with recorded_events() as events:
         sentence = comfy.nodes[NODE].VALIDATE_INPUTS(**validated)
-        with pytest.raises(ValueError) as problem:
+        with pytest.raises(ValueError, match=r"\.$") as problem:
             compiled(comfy, model, **inputs)
     assert sentence == str(problem.value)
     assert sentence.endswith(".")
@@ -312,7 +303,7 @@ def _record(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 class recorded_events:
-    """Files opened for writing, processes and imports meanwhile. An audit hook cannot be removed, so it is added once."""
+    """Files opened for writing, processes and imports meanwhile. An audit hook cannot be removed, so there is one."""
 
     added = False
 
@@ -336,11 +327,11 @@ COUNTS = {
     "longcat": (2, 0, 0, 2, 0),
     "chroma": (2, 0, 0, 2, 0),
     "sd3": (2, 0, 0, 2, 0),
-    "sd35": (3, 0, 0, 3, 0),
+    "sd35": (4, 0, 0, 4, 0),
     "wan": (1, 0, 0, 1, 0),
 }
-"""Compiles in each of FAMILY_RUNS. SD3's last block has no text output and the first of SD3.5 attend twice: other classes
-of blocks to torch."""
+"""Compiles in each of FAMILY_RUNS. SD3's last block gives no text and the first of SD3.5 attend twice: other kinds of
+blocks. The very first of SD3.5 also gets its input in another order in memory (strides), which costs one more."""
 
 
 @pytest.mark.parametrize("family", COUNTS)
@@ -361,9 +352,9 @@ def test_other_families_compile_as_often_as_they_have_kinds_of_blocks(comfy: Com
 
 def test_a_vae_is_compiled_and_the_original_is_not(comfy: ComfyUI) -> None:
     vae = comfy.call("VAELoader", vae_name="wavespeed_demo_vae.safetensors")
-    latent = torch.randn(1, *vae.first_stage_model.decoder.conv_in.weight.shape[1:2], 8, 8)
+    latent = torch.randn(1, 16, 8, 8)
     decoded = []
-    for used in (vae, compiled(comfy, vae, is_patcher=False, object_to_patch="decoder"), vae):
+    for used in (vae, compiled(comfy, vae, is_patcher=False, object_to_patch="taesd_decoder"), vae):
         with Compiles() as compiles, torch.inference_mode():
             decoded.append(used.decode(latent))
         decoded.append(compiles.graphs)
@@ -371,14 +362,14 @@ def test_a_vae_is_compiled_and_the_original_is_not(comfy: ComfyUI) -> None:
     assert torch.equal(plain, behind)
     assert torch.equal(plain, again)
     assert (none, bool(some), none_again) == (0, True, 0)
-    assert "decoder" in vae.first_stage_model._modules
+    assert vars(vae.first_stage_model.taesd_decoder).get("_compiled_call_impl") is None
 
 
 def test_a_wrong_object_is_answered_with_the_names_there_are(comfy: ComfyUI) -> None:
     vae = comfy.call("VAELoader", vae_name="wavespeed_demo_vae.safetensors")
-    with pytest.raises(ValueError, match="It has: .*decoder"):
+    with pytest.raises(ValueError, match=r"It has: .*decoder"):
         compiled(comfy, vae, is_patcher=False)
-    with pytest.raises(ValueError, match="It has: .*diffusion_model"):
+    with pytest.raises(ValueError, match=r"It has: .*diffusion_model"):
         compiled(comfy, comfy.model("flux_dev"), object_to_patch="decoder")
     with pytest.raises(TypeError, match="switch is_patcher off"):
         compiled(comfy, vae)
