@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from comfyui_result import Runner
 
 SKIPPED = 77
+TINY_MODELS_PACK = Path(__file__).parent / "tiny_models_pack"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -76,5 +77,5 @@ def comfy(tree: ComfyUITree, tmp_path_factory: pytest.TempPathFactory) -> ComfyU
 @pytest.fixture(scope="session")
 def runner(tree: ComfyUITree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     """A ComfyUI of its own with the pack in its custom_nodes: a server, or its executor where the server is missing."""
-    with open_comfyui(tree, [ROOT], tmp_path_factory.mktemp("runner")) as running:
+    with open_comfyui(tree, [ROOT, TINY_MODELS_PACK], tmp_path_factory.mktemp("runner")) as running:
         yield running

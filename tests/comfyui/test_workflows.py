@@ -1,158 +1,152 @@
-"""The example workflows fit the nodes of the ComfyUI they are opened in, and run."""
+"""The example workflows fit the nodes of the ComfyUI they are opened in, say which files they need, and run."""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from in_process import COUNTS
+from prompts import pixels
+from tiny_twins import FAMILY_OF_WORKFLOW, SINKS, tiny_twin
+from workflow_checks import (
+    model_files,
+    problems_of_layout,
+    problems_of_links,
+    problems_of_node,
+)
 
 from comfyui_tree import ROOT
+from workflow_prompt import Info, as_prompt
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
-    from comfyui_result import Prompt, Runner
+    from comfyui_result import Runner
+    from comfyui_tree import ComfyUITree
 
-FILES = sorted((ROOT / "workflows").glob("*.json"))
-ONLY_IN_THE_EDITOR = {"Note", "MarkdownNote"}
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-SEED_WIDGETS = {"seed", "noise_seed"}
-SEED_CONTROLS = {"fixed", "increment", "decrement", "randomize"}
+Workflow = dict[str, Any]
 
-Info = dict[str, dict[str, Any]]
-
-
-def inputs_of(info: Info, kind: str) -> dict[str, Any]:
-    return {**info[kind]["input"].get("required", {}), **info[kind]["input"].get("optional", {})}
-
-
-def is_widget(declared: Any) -> bool:
-    return isinstance(declared[0], list) or declared[0] in WIDGET_TYPES
+FILES = {path.stem: path for path in sorted((ROOT / "workflows").glob("*.json"))}
+DEMO = "Try it on CPU"
+"""The one whose model files come with the pack."""
+MADE_FOR = (0, 33)
+NOT_IN_LIST = re.compile(r"Value not in list: \w+: '([^']+)' not in ")
+OLD_ARRAYS = {
+    "start, end and most hits in a row": ["diffusion_model", 0.12, 0, 1, -1],
+    "two values": ["diffusion_model", 0.1],
+}
+"""What workflows of Comfy-WaveSpeed hold for the node."""
 
 
-def widget_names(info: Info, kind: str) -> list[str]:
-    """One name per saved widget value: the editor adds a control after every seed."""
-    names = []
-    for name, declared in inputs_of(info, kind).items():
-        if is_widget(declared):
-            names.append(name)
-            if name in SEED_WIDGETS and (len(declared) < 2 or declared[1].get("control_after_generate", True)):
-                names.append(f"{name} control")
-    return names
-
-
-def problem_with_value(declared: Any, value: Any) -> str:
-    kind, options = declared[0], declared[1] if len(declared) > 1 else {}
-    choices = kind if isinstance(kind, list) else options.get("options") if kind == "COMBO" else None
-    if choices is not None:
-        return "" if value in choices else f"{value!r} is none of the choices"
-    expected = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}[kind]
-    if not isinstance(value, expected):
-        return f"{value!r} is no {kind}"
-    if kind in ("INT", "FLOAT") and not options.get("min", value) <= value <= options.get("max", value):
-        return f"{value!r} is out of range"
-    return ""
-
-
-def problems_of_node(info: Info, node: dict[str, Any]) -> list[str]:
-    kind = node["type"]
-    if kind in ONLY_IN_THE_EDITOR:
-        return []
-    if kind not in info:
-        return [f"there is no node {kind}"]
-    found = []
-    declared = inputs_of(info, kind)
-    for slot in node["inputs"]:
-        if slot["name"] not in declared:
-            found.append(f"{kind} has no input {slot['name']}")
-        elif not isinstance(declared[slot["name"]][0], list) and slot["type"] not in (declared[slot["name"]][0], "*"):
-            found.append(f"{kind}.{slot['name']} is not a {slot['type']}")
-    linked = {slot["name"] for slot in node["inputs"] if slot.get("link") is not None}
-    needed = {name for name, entry in info[kind]["input"].get("required", {}).items() if not is_widget(entry)}
-    found += [f"{kind}.{name} is not connected" for name in sorted(needed - linked)]
-    types = [slot["type"] for slot in node["outputs"]]
-    # Newer versions of a node may have gained outputs, which the editor adds.
-    if types != list(info[kind]["output"])[: len(types)]:
-        found.append(f"{kind} gives {info[kind]['output']}, the file says {types}")
-    names, values = widget_names(info, kind), node.get("widgets_values", [])
-    if len(names) != len(values):
-        return [*found, f"{kind} has {len(names)} widgets, the file has {len(values)} values"]
-    for name, value in zip(names, values, strict=True):
-        if name.endswith(" control"):
-            problem = "" if value in SEED_CONTROLS else f"{value!r} is no seed control"
-        else:
-            problem = problem_with_value(declared[name], value)
-        if problem:
-            found.append(f"{kind}.{name}: {problem}")
-    return found
-
-
-def problems_of_links(workflow: dict[str, Any]) -> list[str]:
-    nodes = {node["id"]: node for node in workflow["nodes"]}
-    found = []
-    for link, source, source_slot, target, target_slot, kind in workflow["links"]:
-        try:
-            output = nodes[source]["outputs"][source_slot]
-            slot = nodes[target]["inputs"][target_slot]
-        except (KeyError, IndexError):
-            found.append(f"link {link} leads to a slot that does not exist")
-            continue
-        if link not in (output["links"] or []) or slot["link"] != link or output["type"] != kind:
-            found.append(f"link {link} and its slots disagree")
-    used = {entry[0] for entry in workflow["links"]}
-    for node in workflow["nodes"]:
-        named = {slot["link"] for slot in node["inputs"]} | {
-            link for slot in node["outputs"] for link in slot["links"] or []
-        }
-        found += [f"node {node['id']} names the link {link}, which does not exist" for link in named - used - {None}]
-    if workflow["last_node_id"] < max(nodes) or workflow["last_link_id"] < max(used):
-        found.append("last_node_id or last_link_id is too small")
-    return found
-
-
-def as_prompt(info: Info, workflow: dict[str, Any]) -> Prompt:
-    """What the editor sends for a workflow."""
-    sources = {entry[0]: [str(entry[1]), entry[2]] for entry in workflow["links"]}
-    prompt = {}
-    for node in workflow["nodes"]:
-        if node["type"] in ONLY_IN_THE_EDITOR:
-            continue
-        values = dict(zip(widget_names(info, node["type"]), node.get("widgets_values", []), strict=True))
-        inputs = {name: value for name, value in values.items() if not name.endswith(" control")}
-        inputs |= {slot["name"]: sources[slot["link"]] for slot in node["inputs"] if slot.get("link") is not None}
-        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
-    return prompt
+def read(name: str) -> Workflow:
+    return json.loads(FILES[name].read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def info(runner: Runner) -> Info:
+def info(runner: Runner, tree: ComfyUITree) -> Info:
+    # The example picture that comes with ComfyUI; the runner's own input folder is empty.
+    shutil.copy(tree.path / "input" / "example.png", runner.base / "input")
     return runner.object_info()
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.stem)
-def workflow(request: pytest.FixtureRequest) -> dict[str, Any]:
-    path: Path = request.param
-    return json.loads(path.read_text(encoding="utf-8"))
+@pytest.fixture(params=FILES)
+def workflow(request: pytest.FixtureRequest, tree: ComfyUITree) -> Workflow:
+    name: str = request.param
+    if name != DEMO and tuple(map(int, tree.version.split(".")[:2])) < MADE_FOR:
+        pytest.skip(f"ComfyUI {tree.version} lacks nodes of this workflow, which is made for 0.33.")
+    return read(name)
 
 
-def test_nodes_slots_and_widgets_of_a_workflow_fit_this_comfyui(info: Info, workflow: dict[str, Any]) -> None:
+def test_nodes_slots_and_widgets_of_a_workflow_fit_this_comfyui(info: Info, workflow: Workflow) -> None:
     assert [problem for node in workflow["nodes"] for problem in problems_of_node(info, node)] == []
 
 
-def test_links_of_a_workflow_agree_with_their_slots(workflow: dict[str, Any]) -> None:
+def test_links_of_a_workflow_agree_with_their_slots(workflow: Workflow) -> None:
     assert problems_of_links(workflow) == []
 
 
-def test_a_workflow_runs_as_it_is_and_the_cache_node_says_what_it_reused(
-    runner: Runner, info: Info, workflow: dict[str, Any]
+def test_a_workflow_reads_from_left_to_right_and_no_nodes_overlap(workflow: Workflow) -> None:
+    assert problems_of_layout(workflow) == []
+
+
+def test_the_note_of_a_workflow_names_the_files_it_needs_and_explains_the_threshold(
+    info: Info, workflow: Workflow
 ) -> None:
+    (note,) = (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+    assert "threshold" in note.lower()
+    named = set(re.findall(r"^- `\w+/([^`]+)`: ", note, re.MULTILINE))
+    assert named == model_files(info, workflow)
+
+
+def test_this_comfyui_misses_nothing_but_the_model_files_of_a_workflow(
+    runner: Runner, info: Info, workflow: Workflow
+) -> None:
+    missing = model_files(info, workflow)
+    if not missing:
+        pytest.skip("All files of this workflow are here; another test runs it.")
+    prompt = as_prompt(info, workflow)
+    # A server runs the part of a prompt that can run: here, showing a picture.
+    shown = {node for node, entry in prompt.items() if entry["class_type"] == "PreviewImage"}
+    result = runner.queue({node: entry for node, entry in prompt.items() if node not in shown})
+    assert result.status == "rejected"
+    assert result.error is not None
+    complaints = [NOT_IN_LIST.match(line) for line in result.error.message.splitlines()]
+    assert {found[1] if found else None for found in complaints} == missing, result.error.message
+
+
+def test_the_workflow_of_the_demo_runs_as_it_is_and_the_cache_node_says_what_it_reused(
+    runner: Runner, info: Info
+) -> None:
+    workflow = read(DEMO)
     result = runner.queue(as_prompt(info, workflow))
     assert result.status == "success", result.error
     assert len(runner.images(result)) == sum(node["type"] == "SaveImage" for node in workflow["nodes"])
     for node in workflow["nodes"]:
         if node["type"] == "ApplyFBCacheOnModel":
             assert "reused" in result.texts_of(str(node["id"]))[-1]
+
+
+def test_every_other_workflow_has_a_tiny_model() -> None:
+    assert set(FAMILY_OF_WORKFLOW) == set(FILES) - {DEMO}
+
+
+def test_a_workflow_runs_with_a_tiny_model_and_every_cache_node_reports(
+    runner: Runner, info: Info, workflow: Workflow, request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.params["workflow"]
+    if name == DEMO:
+        pytest.skip("This one has a model of its own; another test runs it.")
+    twin = tiny_twin(as_prompt(info, workflow), FAMILY_OF_WORKFLOW[name])
+    result = runner.queue(twin)
+    assert result.status == "success", result.error
+    reports = [node for node, entry in twin.items() if entry["class_type"] in SINKS]
+    assert reports
+    assert all(all(result.outputs[node]["finite"]) for node in reports)
+    caches = [node for node, entry in twin.items() if entry["class_type"] == "ApplyFBCacheOnModel"]
+    assert caches
+    for node in caches:
+        said = result.texts_of(node)[-1]
+        counts = COUNTS.search(said)
+        assert counts is not None, said
+        assert int(counts[1]) == int(counts[2]) + int(counts[3])
+
+
+@pytest.mark.parametrize("saved", OLD_ARRAYS.values(), ids=OLD_ARRAYS)
+def test_the_values_that_old_workflows_hold_mean_what_they_meant(runner: Runner, info: Info, saved: list[Any]) -> None:
+    """As the editor fills them up: what they lack has its default, which is what Comfy-WaveSpeed did."""
+    same = {"start": 0, "end": 1, "max_consecutive_cache_hits": -1, "strategy": "classic", "cache_device": "gpu"}
+    meant = {"object_to_patch": "diffusion_model", "residual_diff_threshold": saved[1], **same}
+    workflow = read(DEMO)
+    (cache,) = (node for node in workflow["nodes"] if node["type"] == "ApplyFBCacheOnModel")
+    cache["widgets_values"] = saved
+    prompt = as_prompt(info, workflow)
+    inputs = prompt[str(cache["id"])]["inputs"]
+    assert {name: value for name, value in inputs.items() if name != "model"} == meant
+    result = runner.queue(prompt)
+    assert pixels(runner, result)
+    assert "reused" in result.texts_of(str(cache["id"]))[-1]
 
 
 def test_the_check_of_workflows_finds_what_is_wrong(info: Info) -> None:
@@ -164,8 +158,10 @@ def test_the_check_of_workflows_finds_what_is_wrong(info: Info) -> None:
     node = {
         "id": 1,
         "type": "ApplyFBCacheOnModel",
+        "pos": [0, 0],
+        "size": [100, 100],
         **slots,
-        "widgets_values": ["diffusion_model", 7.0, 0.0, 1.0, "many", "classic"],
+        "widgets_values": ["diffusion_model", 7.0, 0.0, 1.0, "many", "classic", "gpu"],
     }
     assert problems_of_node(info, node) == [
         "ApplyFBCacheOnModel.model is not connected",
@@ -175,7 +171,11 @@ def test_the_check_of_workflows_finds_what_is_wrong(info: Info) -> None:
     assert problems_of_node(info, {**node, "type": "Gone"}) == ["there is no node Gone"]
     assert (
         problems_of_node(info, {**node, "widgets_values": []})[-1]
-        == "ApplyFBCacheOnModel has 6 widgets, the file has 0 values"
+        == "ApplyFBCacheOnModel has 7 widgets, the file has 0 values"
+    )
+    assert (
+        problems_of_node(info, {**node, "widgets_values": [*node["widgets_values"], 1]})[-1]
+        == "ApplyFBCacheOnModel has 7 widgets, the file has 8 values"
     )
     links = {"nodes": [node], "links": [[3, 1, 0, 2, 0, "MODEL"]], "last_node_id": 0, "last_link_id": 3}
     assert problems_of_links(links) == [
@@ -183,3 +183,5 @@ def test_the_check_of_workflows_finds_what_is_wrong(info: Info) -> None:
         "node 1 names the link 9, which does not exist",
         "last_node_id or last_link_id is too small",
     ]
+    crowded = {"nodes": [node, {**node, "id": 2, "pos": [-50, 120]}], "links": [[1, 1, 0, 2, 0, "MODEL"]]}
+    assert problems_of_layout(crowded) == ["nodes 1 and 2 overlap", "link 1 leads to the left"]
