@@ -44,7 +44,7 @@ def test_the_seed_does_not_change_the_share(comfy: ComfyUI, sampler: str) -> Non
     assert len(counts) == 1
 
 
-@pytest.mark.parametrize("family", ("flux_dev", "sd35", "wan", "sdxl"))
+@pytest.mark.parametrize("family", ["flux_dev", "sd35", "wan", "sdxl"])
 def test_it_runs_on_every_family_and_gives_the_same_latent_twice(comfy: ComfyUI, family: str) -> None:
     model = with_speedup(comfy, comfy.model(family))
     first, second = (comfy.sample(model, family, steps=12, cfg=2.0) for _ in range(2))
