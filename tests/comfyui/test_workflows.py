@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FILES = sorted((ROOT / "workflows").glob("*.json"))
 ONLY_IN_THE_EDITOR = {"Note", "MarkdownNote"}
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+CACHE_NODES = {"ApplyFBCacheOnModel", "WaveSpeedFirstBlockCache"}
 SEED_WIDGETS = {"seed", "noise_seed"}
 SEED_CONTROLS = {"fixed", "increment", "decrement", "randomize"}
 
@@ -151,7 +152,7 @@ def test_a_workflow_runs_as_it_is_and_the_cache_node_says_what_it_reused(
     assert result.status == "success", result.error
     assert len(runner.images(result)) == sum(node["type"] == "SaveImage" for node in workflow["nodes"])
     for node in workflow["nodes"]:
-        if node["type"] == "ApplyFBCacheOnModel":
+        if node["type"] in CACHE_NODES:
             assert "reused" in result.texts_of(str(node["id"]))[-1]
 
 
@@ -165,7 +166,7 @@ def test_the_check_of_workflows_finds_what_is_wrong(info: Info) -> None:
         "id": 1,
         "type": "ApplyFBCacheOnModel",
         **slots,
-        "widgets_values": ["diffusion_model", 7.0, 0.0, 1.0, "many", "classic"],
+        "widgets_values": ["diffusion_model", 7.0, 0.0, 1.0, "many", "classic", 0.0],
     }
     assert problems_of_node(info, node) == [
         "ApplyFBCacheOnModel.model is not connected",
@@ -175,7 +176,7 @@ def test_the_check_of_workflows_finds_what_is_wrong(info: Info) -> None:
     assert problems_of_node(info, {**node, "type": "Gone"}) == ["there is no node Gone"]
     assert (
         problems_of_node(info, {**node, "widgets_values": []})[-1]
-        == "ApplyFBCacheOnModel has 6 widgets, the file has 0 values"
+        == "ApplyFBCacheOnModel has 7 widgets, the file has 0 values"
     )
     links = {"nodes": [node], "links": [[3, 1, 0, 2, 0, "MODEL"]], "last_node_id": 0, "last_link_id": 3}
     assert problems_of_links(links) == [
