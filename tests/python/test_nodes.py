@@ -176,8 +176,10 @@ def test_the_node_with_a_speedup_is_useful_as_it_is_dropped(native: dict[str, ty
     assert all(options["advanced"] is True for _, options in inputs["optional"].values())
 
 
-@pytest.mark.parametrize(("value", "shown"), [(0.0, "0"), (0.99, "0.99"), (10.5, "10.5"), (float("nan"), "not a number"),
-                                              (float("inf"), "inf"), (-2.0, "-2")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0"), (0.99, "0.99"), (10.5, "10.5"), (-2.0, "-2"), (float("nan"), "not a number"), (float("inf"), "inf")],
+)
 def test_a_speedup_outside_its_limits_is_refused_before_queueing(
     native: dict[str, type], value: float, shown: str
 ) -> None:
