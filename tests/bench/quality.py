@@ -1,11 +1,11 @@
-"""Likeness to the picture without a cache over the share of evaluations computed, on the demo model in ComfyUI's own code.
+"""Likeness to the picture without a cache over the share of evaluations computed, on the demo model in real ComfyUI.
 
     OMP_NUM_THREADS=1 build/venv/bin/python tests/bench/quality.py --output build/quality.jsonl
     build/venv/bin/python tests/bench/quality_table.py build/quality.jsonl --plot build/quality.png
 
-Every way of computing less draws the same pictures from the same seeds: fewer steps, core's EasyCache, and the caches of this
-pack, each with several values of its knob. One JSON line per picture; a run that was stopped goes on where it ended when
-it is started again with the same output.
+Every way of computing less draws the same pictures from the same seeds: fewer steps, core's EasyCache, and the caches
+of this pack, each with several values of its knob. One JSON line per picture; a run that was stopped goes on where it
+ended when it is started again with the same output.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Drawn:
 
 
 class Quality:
-    """Draws one setting. computed counts the calls of the second block: every cache runs at most the first one on a hit."""
+    """Draws one setting. computed counts the calls of the second block: a hit runs at most the first one."""
 
     def __init__(self, comfyui: ComfyUIHere, setting: Setting) -> None:
         self.comfyui = comfyui

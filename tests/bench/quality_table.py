@@ -2,9 +2,9 @@
 
     build/venv/bin/python tests/bench/quality_table.py build/quality.jsonl --plot build/quality.png
 
-Per picture, the likeness at 30 to 70 % of the evaluations computed is read off between the values of a method's knob; a method
-whose values do not reach a share for a picture has no number for it. Differences to fewer steps are over the same pictures, with a
-bootstrap over them.
+Per picture, the likeness at 33 to 70 % of the evaluations computed is read off between the values of a method's knob; a
+method whose values do not reach a share for a picture has no number for it. Differences to fewer steps are over the
+same pictures, with a bootstrap over them.
 """
 
 from __future__ import annotations
