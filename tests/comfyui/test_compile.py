@@ -5,6 +5,7 @@ Counted with the backend "eager", which compiles nothing to machine code and so 
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -375,3 +376,51 @@ def test_a_wrong_object_is_answered_with_the_names_there_are(comfy: ComfyUI) -> 
         compiled(comfy, vae)
     with pytest.raises(TypeError, match="no model patcher inside"):
         compiled(comfy, object(), is_patcher=False)
+
+
+def test_what_the_signature_stands_for_is_noticed_when_it_changes(comfy: ComfyUI) -> None:
+    """torch no longer checks the block itself, so a changed block must come to other code."""
+    model = build("flux_dev")
+    behind = compiled(comfy, model)
+    first = sample(behind)
+    block = model.model.diffusion_model.single_blocks[1]
+    block.mlp_act = torch.nn.ReLU()
+    changed = sample(behind)
+    assert torch.equal(changed, sample(model))
+    assert not torch.equal(changed, first)
+    block.norm.query_norm.eps = 0.5
+    again = sample(behind)
+    assert torch.equal(again, sample(model))
+    assert not torch.equal(again, changed)
+
+
+def test_another_attention_function_is_noticed(comfy: ComfyUI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other nodes exchange it for the whole process."""
+    flux_math = importlib.import_module("comfy.ldm.flux.math")
+    original = flux_math.optimized_attention
+
+    def doubled(q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(q, k, v * 2, *args, **kwargs)
+
+    model = comfy.model("flux_dev")
+    behind = compiled(comfy, model)
+    first = sample(behind)
+    monkeypatch.setattr(flux_math, "optimized_attention", doubled)
+    changed = sample(behind)
+    assert torch.equal(changed, sample(model))
+    assert not torch.equal(changed, first)
+
+
+def test_blocks_with_patches_on_offloaded_weights_run_as_they_are(comfy: ComfyUI) -> None:
+    model = comfy.model("flux_dev")
+    plain = sample(model)
+    layer = model.model.diffusion_model.single_blocks[1].linear1
+    layer.weight_function.append(lambda weight: weight * 1.5)
+    try:
+        run = comfy.sample(compiled(comfy, model), steps=STEPS)
+        reference = comfy.sample(model, steps=STEPS)
+    finally:
+        layer.weight_function.clear()
+    assert torch.equal(run.latent, reference.latent)
+    assert not torch.equal(run.latent, plain)
+    assert "1 blocks run as they are: LoRA patches are applied to its offloaded weights" in run.text

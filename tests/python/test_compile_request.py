@@ -1,4 +1,4 @@
-"""The requests of Compile Model+ and the torch at hand: what is allowed exists there, what is dangerous never passes."""
+"""Requests of Compile Model+ and the torch at hand: what is allowed exists there, what is dangerous never passes."""
 
 from __future__ import annotations
 
