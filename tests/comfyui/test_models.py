@@ -119,7 +119,7 @@ def saved_share(name: str) -> float | None:
     description = FAMILIES[name]
     if description.published is None:
         return None
-    model = family.instance(description, published=True)
+    model = family.instance(family.for_this_comfyui(description), published=True)
     blocks = executed_blocks(model, description.stages, whole=True)[description.kept :]
     skipped = sum(parameter.numel() for block in blocks for parameter in block.parameters())
     return skipped / sum(parameter.numel() for parameter in model.parameters())
