@@ -111,7 +111,7 @@ def our_nodes(path: Path) -> list[dict[str, Any]]:
 
 def widgets(node: dict[str, Any]) -> list[tuple[dict[str, Any], Any]]:
     """(input of the schema, value) for every widget of a node in a workflow; the last optional ones may be missing."""
-    inputs = [entry for entry in NODES[node["type"]]["inputs"] if entry["type"] != "MODEL"]
+    inputs = [entry for entry in NODES[node["type"]]["inputs"] if entry["type"] not in ("MODEL", "*")]
     values = node["widgets_values"]
     assert sum(entry["required"] for entry in inputs) <= len(values) <= len(inputs), node["type"]
     return list(zip(inputs, values, strict=False))
