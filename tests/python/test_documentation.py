@@ -127,7 +127,7 @@ def test_example_workflows_carry_values_the_nodes_accept(path: Path) -> None:
             elif entry["type"] in ("FLOAT", "INT"):
                 assert entry["min"] <= value <= entry["max"], entry["name"]
             else:
-                assert isinstance(value, str)
+                assert isinstance(value, bool if entry["type"] == "BOOLEAN" else str)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=ids)
