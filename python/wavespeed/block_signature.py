@@ -27,7 +27,7 @@ def is_left_out(block: torch.nn.Module) -> str:
     for module in block.modules():
         attributes = vars(module)
         if attributes.get("_v") is not None:
-            return "its weights are moved by dynamic VRAM"
+            return "dynamic VRAM moves their weights"
         patches = (
             "weight_function",
             "bias_function",
@@ -35,7 +35,7 @@ def is_left_out(block: torch.nn.Module) -> str:
             "bias_lowvram_function",
         )
         if any(attributes.get(name) for name in patches):
-            return "LoRA patches are applied to its offloaded weights at each call"
+            return "LoRA patches are applied to their offloaded weights at each call"
     return ""
 
 

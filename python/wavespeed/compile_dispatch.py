@@ -41,7 +41,9 @@ class CompiledModel:
             self.name, len(self.regions), len(self.blocks), self.compiled_calls, self.eager_calls, compiles
         )
         stopped = [region.stopped for region in self.regions if region.stopped]
-        left_out = [f"{count} blocks run as they are: {why}" for why, count in self.left_out.items()]
+        left_out = [
+            f"not compiled: {compile_report.count(n, 'block')}, because {why}" for why, n in self.left_out.items()
+        ]
         return " · ".join([line, *stopped, *left_out])
 
 

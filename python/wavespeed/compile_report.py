@@ -32,13 +32,13 @@ def run_line(name: str, regions: int, blocks: int, compiled: int, eager: int, co
     calls = compiled + eager
     share = f"{100 * compiled / calls:.0f} %" if calls else "none"
     parts = [
-        f"{name} · {_count(regions, 'region')}, {_count(blocks, 'block')}",
+        f"{name} · {count(regions, 'region')}, {count(blocks, 'block')}",
         f"compiled {share} of calls",
-        f"{_count(len(compiles), 'compile')}" + (f" ({sum(c.seconds for c in compiles):.1f} s)" if compiles else ""),
+        f"{count(len(compiles), 'compile')}" + (f" ({sum(c.seconds for c in compiles):.1f} s)" if compiles else ""),
     ]
     reasons = sorted({words for compile_ in compiles if (words := plain_reason(compile_.reason))})
     return " · ".join(parts + ([f"compiled again because {' and '.join(reasons)}"] if reasons else []))
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
