@@ -16,12 +16,14 @@ import torch
 
 from . import architecture, block_signature, compile_report, report
 from .compile_regions import Region, Regions, Request
+from .run import WRAPPER_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMPILE_KEY = "wavespeed_compile"
 SLOT = "_compiled_call_impl"
+WHOLE_AND_CACHED = "this model could only be compiled as a whole, and First Block Cache works between its layers"
 
 
 class CompiledModel:
@@ -66,13 +68,14 @@ class CompileRun:
         self.models: dict[int, CompiledModel] = {}
         self.lock = threading.Lock()
 
-    def model_for(self, base_model: Any) -> CompiledModel:
+    def model_for(self, base_model: Any, cached: bool) -> CompiledModel:
+        """cached: First Block Cache takes part in this run."""
         with self.lock:
             if id(base_model) not in self.models:
-                self.models[id(base_model)] = self._bind(base_model)
+                self.models[id(base_model)] = self._bind(base_model, cached)
             return self.models[id(base_model)]
 
-    def _bind(self, base_model: Any) -> CompiledModel:
+    def _bind(self, base_model: Any, cached: bool) -> CompiledModel:
         """Once per run, when the weights lie where they will be during the run."""
         patched = base_model
         for part in self.object_to_patch.split("."):
@@ -80,8 +83,9 @@ class CompileRun:
         name, modules = self._blocks(patched)
         blocks: dict[torch.nn.Module, Region] = {}
         left_out: Counter[str] = Counter()
+        whole = cached and modules == [patched]
         for block in modules:
-            why = block_signature.is_left_out(block)
+            why = WHOLE_AND_CACHED if whole else block_signature.is_left_out(block)
             if why:
                 left_out[why] += 1
             else:
@@ -136,7 +140,11 @@ class CompileRun:
         """APPLY_MODEL wrapper, outermost: one call of the diffusion model."""
         if torch.is_grad_enabled():
             return executor(*args, **kwargs)
-        model = self.model_for(executor.class_obj)
+        from comfy.patcher_extension import WrappersMP
+
+        # args: x (B, C, ...), sigma (B,), c_concat, c_crossattn, control, transformer_options.
+        wrappers = (args[5].get("wrappers") or {}).get(WrappersMP.APPLY_MODEL, {})
+        model = self.model_for(executor.class_obj, WRAPPER_KEY in wrappers)
         filled = []
         try:
             for block in model.blocks:

@@ -424,3 +424,18 @@ def test_blocks_with_patches_on_offloaded_weights_run_as_they_are(comfy: ComfyUI
     assert torch.equal(run.latent, reference.latent)
     assert not torch.equal(run.latent, plain)
     assert "not compiled: 1 block, because LoRA patches are applied to their offloaded weights" in run.text
+
+
+@pytest.mark.parametrize("compiled_first", [False, True])
+def test_a_model_without_described_blocks_is_cached_rather_than_compiled_as_a_whole(
+    comfy: ComfyUI, compiled_first: bool
+) -> None:
+    model = comfy.model("sdxl")
+    expected = comfy.sample(comfy.cached(model, USUAL), "sdxl", steps=STEPS, cfg=2.0)
+    both = comfy.cached(compiled(comfy, model), USUAL) if compiled_first else compiled(comfy, comfy.cached(model, USUAL))
+    with Compiles() as compiles:
+        run = comfy.sample(both, "sdxl", steps=STEPS, cfg=2.0)
+    assert compiles.graphs == 0
+    assert torch.equal(run.latent, expected.latent)
+    assert run.calls == expected.calls
+    assert any("First Block Cache works between its layers" in text for _, text in comfy.texts.sent)
