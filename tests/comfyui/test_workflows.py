@@ -22,7 +22,6 @@ from comfyui_tree import ROOT
 from workflow_prompt import Info, as_prompt
 
 if TYPE_CHECKING:
-
     from comfyui_result import Runner
     from comfyui_tree import ComfyUITree
 
