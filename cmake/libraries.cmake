@@ -2,9 +2,12 @@
 set(WAVESPEED_CORE_SOURCES
   src/core/architecture.c
   src/core/architecture_stage.c
+  src/core/compile_options.c
+  src/core/compile_request.c
   src/core/json.c
   src/core/node_schema.c
   src/core/options.c
+  src/core/plan.c
   src/core/policy.c
   src/core/session.c
   src/core/status.c)
@@ -13,6 +16,7 @@ set(WAVESPEED_CPU_SOURCES
   src/cpu/kernels_scalar.c
   src/cpu/levels.c)
 set(WAVESPEED_PYTHON_SOURCES
+  src/python/compile_request.c
   src/python/entries.c
   src/python/errors.c
   src/python/hooks.c

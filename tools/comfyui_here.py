@@ -51,14 +51,19 @@ class ComfyUIHere:
         comfy.utils.PROGRESS_BAR_ENABLED = False
         asyncio.run(nodes.load_custom_node(str(ROOT)))
         self._nodes = nodes.NODE_CLASS_MAPPINGS
-        self.model = self._run("UNETLoader", unet_name=FLUX, weight_dtype="default")
+        self._vae: Any = None
+        self.model = self.run_node("UNETLoader", unet_name=FLUX, weight_dtype="default")
 
-    def _run(self, node: str, **inputs: Any) -> Any:
+    def run_node(self, node: str, **inputs: Any) -> Any:
         """First output of a node."""
         return getattr(self._nodes[node](), self._nodes[node].FUNCTION)(**inputs)[0]
 
+    def choices(self, node: str, name: str) -> list[str]:
+        """Of one required input of a node."""
+        return self._nodes[node].INPUT_TYPES()["required"][name][0]
+
     def with_cache(self, threshold: float) -> Any:
-        return self._run(
+        return self.run_node(
             "ApplyFBCacheOnModel",
             model=self.model,
             object_to_patch="diffusion_model",
@@ -66,26 +71,54 @@ class ComfyUIHere:
             unique_id="cache",
         )
 
-    def sample(self, model: Any, *, steps: int, cfg: float, size: int, subject: str, seed: int) -> torch.Tensor:
+    def with_compile(self) -> Any:
+        return self.run_node(
+            "EnhancedCompileModel",
+            model=self.model,
+            is_patcher=True,
+            object_to_patch="diffusion_model",
+            compiler="torch.compile",
+            fullgraph=False,
+            dynamic=False,
+            mode="",
+            options="",
+            disable=False,
+            backend="inductor",
+            unique_id="compile",
+        )
+
+    def sample(
+        self, model: Any, *, steps: int, cfg: float, size: int, subject: str, seed: int, sampler: str = "euler"
+    ) -> torch.Tensor:
+        """A latent (1, 16, size / 8, size / 8)."""
         import torch
 
-        positive = self._run("WaveSpeedDemoPrompt", subject=subject)
-        negative = self._run("WaveSpeedDemoPrompt", subject="nothing in particular")
+        positive = self.run_node("WaveSpeedDemoPrompt", subject=subject)
+        negative = self.run_node("WaveSpeedDemoPrompt", subject="nothing in particular")
         edge = size // PIXELS_PER_LATENT
         with torch.inference_mode():
-            return self._run(
+            return self.run_node(
                 "KSampler",
                 model=model,
                 seed=seed,
                 steps=steps,
                 cfg=cfg,
-                sampler_name="euler",
+                sampler_name=sampler,
                 scheduler="simple",
                 positive=positive,
                 negative=negative,
                 latent_image={"samples": torch.zeros(1, CHANNELS, edge, edge)},
                 denoise=1.0,
             )["samples"]
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """(1, size, size, 3), 0 to 1."""
+        import torch
+
+        if self._vae is None:
+            self._vae = self.run_node("VAELoader", vae_name=VAE)
+        with torch.inference_mode():
+            return self.run_node("VAEDecode", vae=self._vae, samples={"samples": latent}).clamp(0, 1)
 
     def diffusion_model(self) -> Any:
         return self.model.model.diffusion_model

@@ -32,8 +32,8 @@ the model. Random weights say nothing about how far a threshold may go on real o
 * **Comfy-WaveSpeed**: what the predecessor does with the same tiny models on the newest of these versions.
 """
 
-UNKNOWN = """A model of any other class is watched during its first two calls, and cached only if a reused call reproduces the
-computed one."""
+UNKNOWN = """A model of any other class is watched during its first two calls, and cached only if a reused call
+reproduces the computed one."""
 
 
 def family_lines(entry: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]:

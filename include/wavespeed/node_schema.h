@@ -28,6 +28,7 @@ typedef struct ws_node_input {
     const char *tooltip;
     ws_widget widget;
     bool required;
+    bool advanced; /* the editor folds it away; absent means false */
     bool has_minimum, has_maximum, has_step;
     double minimum, maximum, step;
     double default_number;      /* FLOAT and INT; 0 or 1 for BOOLEAN */

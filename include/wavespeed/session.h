@@ -17,6 +17,7 @@
 #ifndef WAVESPEED_SESSION_H
 #define WAVESPEED_SESSION_H
 
+#include "wavespeed/plan.h"
 #include "wavespeed/policy.h"
 #include "wavespeed/status.h"
 
@@ -40,7 +41,8 @@ typedef struct ws_session_settings {
     double sigma_end;             /* lowest sigma at which reuse is allowed, inclusive */
     int64_t max_consecutive_hits; /* -1 = no limit */
     ws_strategy strategy;
-    const double *schedule;       /* forecast: the sampler's sigmas, descending; copied */
+    double speedup;               /* evaluations per computed one, at least 1; then the threshold is not asked. 0: the threshold */
+    const double *schedule;       /* forecast and speedup: the sampler's sigmas, descending; copied */
     size_t schedule_length;
 } ws_session_settings;
 
@@ -71,6 +73,7 @@ typedef enum ws_reason {
     WS_REASON_NONE = 0,
     WS_REASON_NO_ENTRY,   /* first evaluation, new cond, or a tensor that no longer fits */
     WS_REASON_CHANGED,    /* the relative change, or the damage of a forecast, reached the threshold */
+    WS_REASON_PLANNED,    /* the plan of a set speedup computes it */
     WS_REASON_NOT_FINITE, /* NaN or infinity in the probe or in the stored residual */
     WS_REASON_SIGMA,      /* outside start..end */
     WS_REASON_HITS,       /* max_consecutive_cache_hits reached */
@@ -102,8 +105,8 @@ typedef struct ws_statistics {
 
 typedef struct ws_session ws_session;
 
-/* The only function that allocates: WS_ERROR_NO_MEMORY, or WS_ERROR_RANGE for settings that make no sense (NaN, threshold <= 0,
- * max_consecutive_hits < -1). */
+/* The only function that allocates: WS_ERROR_NO_MEMORY, or WS_ERROR_RANGE for settings that make no sense (NaN, threshold <= 0
+ * and no speedup, max_consecutive_hits < -1). */
 ws_status ws_session_create(const ws_session_settings *settings, ws_session **out, ws_error *error);
 void ws_session_free(ws_session *session); /* NULL is allowed */
 
@@ -115,7 +118,7 @@ ws_status ws_session_open(ws_session *session, const ws_key *keys, size_t conds,
 /* The stored tensors of this call do not fit: its entries become empty and the call will be computed. */
 void ws_session_forget(ws_session *session, ws_call *call);
 
-/* measurement: required for WS_INTENT_COMPARE. Else the forecast strategy needs its sigma, and the classic one ignores it.
+/* measurement: required for WS_INTENT_COMPARE. Else its sigma is needed, except by the classic strategy without a speedup.
  * After WS_ACTION_COMPUTE the entries of the call are being rebuilt and are invalid until ws_session_commit. */
 ws_action ws_session_decide(ws_session *session, ws_call *call, const ws_measurement *measurement);
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import report
 
-WIDGET_OPTIONS = ("default", "min", "max", "step", "tooltip")
+WIDGET_OPTIONS = ("advanced", "default", "min", "max", "step", "tooltip")
 
 
 class PassThrough:

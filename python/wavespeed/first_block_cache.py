@@ -1,4 +1,4 @@
-"""The node "Apply First Block Cache": checks its inputs and hands back a clone of the model with one wrapper."""
+"""The cache nodes: check their inputs and hand back a clone of the model with one wrapper."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from . import architecture, report
 from .run import WRAPPER_KEY, Engine, Settings, outer_sample_wrapper
 
 STRATEGIES = ("classic", "forecast")
+STRATEGIES_WITH_SPEEDUP = ("forecast", "classic")
+"""The first choice is the default."""
 CACHE_DEVICES = ("gpu", "cpu")
 CHOICES = {"strategy": STRATEGIES, "cache_device": CACHE_DEVICES}
+CHOICES_WITH_SPEEDUP = {"strategy": STRATEGIES_WITH_SPEEDUP, "cache_device": CACHE_DEVICES}
 PATCHER_METHODS = ("clone", "add_wrapper_with_key", "remove_wrappers_with_key", "get_model_object")
 
 
 class ApplyFirstBlockCache:
     """Implementation of the node ApplyFBCacheOnModel; names and meaning of the inputs as in Comfy-WaveSpeed.
 
-    strategy is ours. The editor fills its first choice into old workflows, which so keep their pictures.
+    strategy and speedup are ours. The editor fills their defaults into old workflows, which so keep their pictures.
     """
 
     choices = CHOICES
@@ -30,13 +33,14 @@ class ApplyFirstBlockCache:
         start: float = 0.0,
         end: float = 1.0,
         max_consecutive_cache_hits: int = -1,
+        speedup: float = 0.0,
     ) -> bool | str:
         """Before queueing: True, or the sentence that ComfyUI shows on the node.
 
         Values that come over a link are not known yet and arrive as None; they are checked when the node runs.
         """
-        values = (residual_diff_threshold, start, end, max_consecutive_cache_hits)
-        allowed = (0.0, 0.0, 1.0, -1)
+        values = (residual_diff_threshold, start, end, max_consecutive_cache_hits, speedup)
+        allowed = (0.0, 0.0, 1.0, -1, 0.0)
         known = (good if value is None else value for value, good in zip(values, allowed, strict=True))
         try:
             self.engine.core.check_options(*known)
@@ -53,6 +57,7 @@ class ApplyFirstBlockCache:
         end: float = 1.0,
         max_consecutive_cache_hits: int = -1,
         strategy: str = STRATEGIES[0],
+        speedup: float = 0.0,
         cache_device: str = CACHE_DEVICES[0],
         unique_id: str | None = None,
     ) -> tuple[Any]:
@@ -65,11 +70,11 @@ class ApplyFirstBlockCache:
         for name, value in (("strategy", strategy), ("cache_device", cache_device)):
             if value not in CHOICES[name]:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(CHOICES[name])}.")
-        on = self.engine.core.check_options(residual_diff_threshold, start, end, max_consecutive_cache_hits)
+        on = self.engine.core.check_options(residual_diff_threshold, start, end, max_consecutive_cache_hits, speedup)
         diffusion_model = self._object(model, object_to_patch)
         if not on:
-            off = "residual_diff_threshold is 0" if residual_diff_threshold <= 0 else "max_consecutive_cache_hits is 0"
-            report.show_on_node(f"Off: {off}.", unique_id)
+            off = "max_consecutive_cache_hits" if max_consecutive_cache_hits == 0 else "residual_diff_threshold"
+            report.show_on_node(f"Off: {off} is 0.", unique_id)
             return (model,)
         try:
             descriptor = architecture.find(self.engine.architectures, diffusion_model)
@@ -89,6 +94,7 @@ class ApplyFirstBlockCache:
             end=end,
             max_consecutive_hits=max_consecutive_cache_hits,
             strategy=strategy,
+            speedup=speedup,
             cache_device=cache_device,
             node_id=unique_id,
         )
@@ -107,3 +113,53 @@ class ApplyFirstBlockCache:
                 f"object_to_patch is {name!r}, which this model ({type(model.model).__name__}) does not have. "
                 "Use diffusion_model."
             ) from problem
+
+
+class FirstBlockCache:
+    """Implementation of the node WaveSpeedFirstBlockCache: a speedup instead of a threshold."""
+
+    choices = CHOICES_WITH_SPEEDUP
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.by_threshold = ApplyFirstBlockCache(engine)
+
+    def validate(
+        self,
+        speedup: float | None = None,
+        start: float = 0.0,
+        end: float = 1.0,
+        max_consecutive_cache_hits: int = -1,
+    ) -> bool | str:
+        """As ApplyFirstBlockCache.validate."""
+        try:
+            if speedup is not None:
+                self.engine.core.check_speedup(speedup)
+        except (ValueError, TypeError) as problem:
+            return str(problem)
+        return self.by_threshold.validate(start=start, end=end, max_consecutive_cache_hits=max_consecutive_cache_hits)
+
+    def run(
+        self,
+        model: Any,
+        speedup: float,
+        strategy: str = STRATEGIES_WITH_SPEEDUP[0],
+        start: float = 0.0,
+        end: float = 1.0,
+        max_consecutive_cache_hits: int = -1,
+        cache_device: str = CACHE_DEVICES[0],
+        unique_id: str | None = None,
+    ) -> tuple[Any]:
+        self.engine.core.check_speedup(speedup)
+        return self.by_threshold.run(
+            model,
+            object_to_patch="diffusion_model",
+            residual_diff_threshold=0.0,
+            start=start,
+            end=end,
+            max_consecutive_cache_hits=max_consecutive_cache_hits,
+            strategy=strategy,
+            speedup=speedup,
+            cache_device=cache_device,
+            unique_id=unique_id,
+        )

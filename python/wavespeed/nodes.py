@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, _native, architecture, conflicts, demo_model, fallback_nodes, operations
-from .first_block_cache import CHOICES, ApplyFirstBlockCache
+from .compile_model import CompileModel
+from .first_block_cache import CHOICES, CHOICES_WITH_SPEEDUP, ApplyFirstBlockCache, FirstBlockCache
 from .run import Engine
 
 log = logging.getLogger("wavespeed")
@@ -35,11 +36,19 @@ def status() -> dict[str, Any]:
 
 
 def _implementations() -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "ApplyFBCacheOnModel": ApplyFirstBlockCache(ENGINE)
-        if ENGINE is not None
-        else fallback_nodes.PassThrough(_native.reason, CHOICES)
-    }
+    found: dict[str, Any]
+    if ENGINE is not None:
+        found = {
+            "ApplyFBCacheOnModel": ApplyFirstBlockCache(ENGINE),
+            "WaveSpeedFirstBlockCache": FirstBlockCache(ENGINE),
+            "EnhancedCompileModel": CompileModel(ENGINE),
+        }
+    else:
+        found = {
+            "ApplyFBCacheOnModel": fallback_nodes.PassThrough(_native.reason, CHOICES),
+            "WaveSpeedFirstBlockCache": fallback_nodes.PassThrough(_native.reason, CHOICES_WITH_SPEEDUP),
+            "EnhancedCompileModel": fallback_nodes.PassThrough(_native.reason, {}),
+        }
     if demo_model.is_offered():
         demo_model.offer_files()
         found["WaveSpeedDemoPrompt"] = demo_model.DemoPrompt()

@@ -40,7 +40,17 @@ def why_nothing_was_reused(statistics: dict[str, Any], threshold: float, strateg
     return ""
 
 
-def run_line(family: str, statistics: dict[str, Any], threshold: float, strategy: str) -> str:
+def share_of_plan(statistics: dict[str, Any], speedup: float) -> str:
+    """What a set speedup asked for and what came of it, in per cent of the evaluations."""
+    evaluations, computed = statistics["evaluations"], statistics["computed"]
+    text = f"computed {100 * computed / evaluations:.0f} %, asked {100 / speedup:.0f} %"
+    kept = statistics["reasons"]["sigma"] + statistics["reasons"]["hits"]
+    if computed > 1.05 * evaluations / speedup + 1 and kept:
+        return f"{text}: start, end or max_consecutive_cache_hits kept {kept}"
+    return text
+
+
+def run_line(family: str, statistics: dict[str, Any], threshold: float, strategy: str, speedup: float = 0.0) -> str:
     """For example: Flux · 28 evaluations: 16 computed, 12 reused (43 %) · mean change .09 · cache 3.1 MiB"""
     evaluations, reused = statistics["evaluations"], statistics["reused"]
     if statistics["disabled"]:
@@ -50,10 +60,12 @@ def run_line(family: str, statistics: dict[str, Any], threshold: float, strategy
     share = f" ({100 * reused / evaluations:.0f} %)" if reused else ""
     counted = "1 evaluation" if evaluations == 1 else f"{evaluations} evaluations"
     parts = [f"{family} · {counted}: {statistics['computed']} computed, {reused} reused{share}"]
+    if speedup:
+        parts.append(share_of_plan(statistics, speedup))
     if statistics["compared"]:
         parts.append(f"mean change {small_number(statistics['change_sum'] / statistics['compared'])}")
     parts.append(f"cache {bytes_text(statistics['bytes'])}")
-    reason = "" if reused else why_nothing_was_reused(statistics, threshold, strategy)
+    reason = "" if reused or speedup else why_nothing_was_reused(statistics, threshold, strategy)
     return " · ".join(parts) + (f" · nothing reused: {reason}" if reason else "")
 
 
@@ -65,7 +77,7 @@ def show_on_node(text: str, node_id: str | None) -> None:
         send(text, node_id)
 
 
-def tell(text: str, node_id: str | None) -> None:
+def tell(text: str, node_id: str | None, speaker: str = "First Block Cache") -> None:
     """On the node and in the log."""
     show_on_node(text, node_id)
-    log.info("First Block Cache: %s", text)
+    log.info("%s: %s", speaker, text)

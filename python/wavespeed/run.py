@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WRAPPER_KEY = "wavespeed_first_block_cache"
 SECONDS_BETWEEN_TEXTS = 0.5
+NOISE_ADDING = ("ancestral", "sde", "ddpm", "lcm", "seeds_", "sa_solver")
+"""Parts of the names of ComfyUI's samplers that add fresh noise in every step."""
 SIGMA_ROUNDING = 1e-6
 """Sigmas of a schedule are fp32, those of start and end are not: a step exactly on one of them belongs to the range."""
 
@@ -39,6 +41,7 @@ class Settings:
     end: float
     max_consecutive_hits: int
     strategy: str
+    speedup: float
     cache_device: str
     node_id: str | None
 
@@ -72,6 +75,7 @@ class Run:
         self.discovering = 0
         """Evaluations in which a model was being discovered; no session counts them."""
         self.unsupported: dict[int, str] = {}
+        self.unforeseeable = False
         self.lock = threading.Lock()
         self.last_text = time.monotonic()
 
@@ -109,6 +113,7 @@ class Run:
             "sigma_end": self.sigma_end,
             "max_consecutive_hits": self.settings.max_consecutive_hits,
             "strategy": self.settings.strategy,
+            "speedup": self.settings.speedup,
             "schedule": self.schedule,
         }
         session = self.engine.core.Session(
@@ -169,12 +174,20 @@ class Run:
     def text(self) -> str:
         lines = [
             report.run_line(
-                member.descriptor.family, member.session.statistics(), self.settings.threshold, self.settings.strategy
+                member.descriptor.family,
+                member.session.statistics(),
+                self.settings.threshold,
+                self.settings.strategy,
+                self.settings.speedup,
             )
             for member in self.members.values()
         ]
         if self.members and self.discovering:
             lines.append(f"{self.discovering} more were computed to find the model's blocks")
+        if self.unforeseeable and self.members:
+            lines.append(
+                "This sampler adds new noise in every step, which no forecast foresees: expect larger differences."
+            )
         lines += [f"Passed through: {reason}." for reason in self.unsupported.values()]
         return " | ".join(lines) or "Passed through: the model was never called."
 
@@ -182,6 +195,12 @@ class Run:
         for member in self.members.values():
             member.session.close()
         self.members.clear()
+
+
+def adds_noise(sampler: Any) -> bool:
+    """sampler: as OUTER_SAMPLE gets it. A sampler that has no function with a name is taken for one that adds none."""
+    name = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
+    return any(part in name for part in NOISE_ADDING)
 
 
 def outer_sample_wrapper(engine: Engine, settings: Settings) -> Callable[..., Any]:
@@ -197,6 +216,7 @@ def outer_sample_wrapper(engine: Engine, settings: Settings) -> Callable[..., An
         # args: noise, latent_image, sampler, sigmas, ...
         schedule = tuple(args[3].tolist())
         run = Run(engine, settings, sigma_start * (1 + SIGMA_ROUNDING), sigma_end * (1 - SIGMA_ROUNDING), schedule)
+        run.unforeseeable = settings.strategy == "forecast" and adds_noise(args[2])
         wrappers = guider.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         # The first wrapper of a kind is the outermost, so one added now is the innermost: it sees what other nodes made
         # of the call, and nothing of theirs runs between it and the model.

@@ -19,8 +19,6 @@ from .architecture import Architecture, Stage, UnsupportedModelError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LARGE = 0.25
-"""Share of the largest chain's weights from which on a later chain is the trunk."""
 MANY_STREAMS = 4
 """As many hidden states as the native session has room for."""
 
@@ -55,6 +53,10 @@ class BlockList:
     def names(self) -> list[str]:
         """Arguments of a block by position."""
         return list(inspect.signature(type(self.blocks[0]).forward).parameters)[1:]
+
+
+def _parameters(lists: list[BlockList]) -> int:
+    return sum(watched.parameters() for watched in lists)
 
 
 class Observer:
@@ -139,10 +141,9 @@ class Observer:
         chains = self._chains()
         if not chains:
             raise UnsupportedModelError("it does not hand its hidden states from block to block")
-        sizes = [sum(watched.parameters() for watched in chain) for chain in chains]
-        # Encoders of text and refiners are such loops too, and run before; caching one would look like success.
-        chain = [chain for chain, size in zip(chains, sizes, strict=True) if size >= LARGE * max(sizes)][-1]
+        chain = max(chains, key=_parameters)
         self._check_nothing_between(chain)
+        self._check_is_trunk(chain)
         return Architecture(
             type(self._model).__name__,
             stages=tuple(self._stages(chain)),
@@ -162,6 +163,16 @@ class Observer:
             else:
                 chains.append([watched])
         return chains
+
+    def _check_is_trunk(self, chain: list[BlockList]) -> None:
+        """Refiners, encoders of text and what is inside a UNet's levels are such loops too. Caching one of them would
+        save next to nothing and look like success."""
+        if _parameters(chain) < _parameters(self.lists) / 2:
+            raise UnsupportedModelError("its longest chain of blocks holds less than half of the weights of all blocks")
+        end = max(place for place, event in enumerate(self._events) if event in chain)
+        later = {event for event in self._events[end + 1 :] if event is not None}
+        if _parameters(list(later)) > _parameters(chain) / 4:
+            raise UnsupportedModelError("other blocks follow its longest chain")
 
     def _check_nothing_between(self, chain: list[BlockList]) -> None:
         places = [place for place, event in enumerate(self._events) if event in chain]

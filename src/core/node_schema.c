@@ -81,10 +81,10 @@ static ws_status read_numeric(const cJSON *item, const ws_json_place *place, ws_
 
 /* The fields that an input of this kind may have. */
 static const char *const *fields_of(ws_widget widget) {
-    static const char *const socket[] = {"name", "type", "required", "tooltip", NULL};
-    static const char *const value[] = {"name", "type", "required", "tooltip", "default", NULL};
-    static const char *const number[] = {"name", "type", "required", "tooltip", "default",
-                                         "min",  "max",  "step",     NULL};
+    static const char *const socket[] = {"name", "type", "required", "advanced", "tooltip", NULL};
+    static const char *const value[] = {"name", "type", "required", "advanced", "tooltip", "default", NULL};
+    static const char *const number[] = {"name",    "type", "required", "advanced", "tooltip",
+                                         "default", "min",  "max",      "step",     NULL};
     switch (widget) {
         case WS_WIDGET_FLOAT:
         case WS_WIDGET_INT:
@@ -127,6 +127,9 @@ static ws_status read_input(const cJSON *item, const ws_json_place *place, ws_no
     WS_TRY_(ws_json_text_(item, "name", place, &out->name, error));
     WS_TRY_(ws_json_text_(item, "tooltip", place, &out->tooltip, error));
     WS_TRY_(ws_json_boolean_(item, "required", place, &out->required, error));
+    if (ws_json_has_(item, "advanced")) {
+        WS_TRY_(ws_json_boolean_(item, "advanced", place, &out->advanced, error));
+    }
     return read_default(item, place, out, error);
 }
 

@@ -14,6 +14,10 @@ static ws_status check_share(const char *name, double value, ws_error *error) {
     return WS_OK;
 }
 
+static bool is_speedup(double value) {
+    return value >= 1.0 && value <= 10.0; /* false for NaN */
+}
+
 ws_status ws_cache_options_check(const ws_cache_options *options, ws_error *error) {
     const struct {
         const char *name;
@@ -33,9 +37,24 @@ ws_status ws_cache_options_check(const ws_cache_options *options, ws_error *erro
                        "; it must be -1 (no limit) or more.",
                        options->max_consecutive_cache_hits);
     }
+    const double speedup = options->speedup;
+    if (speedup != 0.0 && !is_speedup(speedup)) {
+        return ws_fail(error, WS_ERROR_RANGE,
+                       "speedup is %s; it must be between 1 and 10, or 0 to let the threshold decide.",
+                       ws_number_text_(speedup).text);
+    }
+    return WS_OK;
+}
+
+ws_status ws_speedup_check(double speedup, ws_error *error) {
+    if (!is_speedup(speedup)) {
+        return ws_fail(error, WS_ERROR_RANGE, "speedup is %s; it must be between 1 and 10.",
+                       ws_number_text_(speedup).text);
+    }
     return WS_OK;
 }
 
 bool ws_cache_options_enabled(const ws_cache_options *options) {
-    return options->residual_diff_threshold > 0.0 && options->max_consecutive_cache_hits != 0;
+    const bool wanted = options->residual_diff_threshold > 0.0 || options->speedup > 0.0;
+    return wanted && options->max_consecutive_cache_hits != 0;
 }

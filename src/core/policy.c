@@ -26,11 +26,21 @@ static double clamp(double value, double lowest, double highest) {
     return fmin(fmax(value, lowest), highest); /* NaN becomes a limit; the uncertainty is NaN then and forbids reuse */
 }
 
+/* Between the newest stored evaluation and the one before it, or before that where two lie at one sigma. */
+static double last_interval(const double sigmas[WS_HISTORY], size_t points) {
+    const double step = sigmas[0] - sigmas[1];
+    return step == 0.0 && points >= 3 ? sigmas[0] - sigmas[2] : step;
+}
+
 /* How far the schedule says we are: linear in sigma through the last two points, with three points half of it quadratic
  * (Lagrange). Limits keep a schedule with tiny steps from exploding. */
 static void extrapolate_by_sigma(const double sigmas[WS_HISTORY], double sigma, size_t points, double weight[2]) {
-    const double step = sigmas[0] - sigmas[1];
+    const double step = last_interval(sigmas, points);
     weight[0] = step == 0.0 ? 0.0 : clamp((sigma - sigmas[0]) / step, 0.0, reach);
+    if (points >= 3 && sigmas[0] == sigmas[1]) {
+        weight[1] = weight[0]; /* along R1 - R3 */
+        return;
+    }
     weight[1] = 0.0;
     if (points < 3 || sigmas[1] == sigmas[2] || sigmas[0] == sigmas[2] || step == 0.0) {
         return;
@@ -66,8 +76,12 @@ ws_forecast ws_forecast_residual(const ws_measurement *measurement, const double
     return forecast;
 }
 
-bool ws_forecast_reaches(const double sigmas[WS_HISTORY], double sigma) {
-    return fabs(sigma - sigmas[0]) <= reach * fabs(sigmas[0] - sigmas[1]) * (1.0 + 1e-6);
+bool ws_forecast_reaches(const double sigmas[WS_HISTORY], double sigma, size_t points) {
+    return fabs(sigma - sigmas[0]) <= reach * fabs(last_interval(sigmas, points)) * (1.0 + 1e-6);
+}
+
+double ws_noise_share(double sigma, double largest) {
+    return largest > 1.0 ? sigma / (1.0 + sigma) : sigma;
 }
 
 /* |step| exp(3 sigma / largest). */
@@ -79,17 +93,21 @@ double ws_step_weight(const double *schedule, size_t n, double sigma) {
     if (n < 2 || !(schedule[0] > 0.0)) {
         return 1.0;
     }
+    const double largest = ws_noise_share(schedule[0], schedule[0]);
     double total = 0.0;
     double next = schedule[n - 1];
     bool found = false;
     for (size_t i = 0; i + 1 < n; ++i) {
-        total += unscaled_weight(schedule[i] - schedule[i + 1], schedule[i], schedule[0]);
+        const double from = ws_noise_share(schedule[i], schedule[0]);
+        const double to = ws_noise_share(schedule[i + 1], schedule[0]);
+        total += unscaled_weight(from - to, from, largest);
         /* A solver's intermediate evaluation may lie between two sigmas of the schedule. */
         if (!found && schedule[i + 1] < sigma * (1.0 - 1e-6)) {
             next = schedule[i + 1];
             found = true;
         }
     }
-    const double weight = unscaled_weight(sigma - next, sigma, schedule[0]);
+    const double from = ws_noise_share(sigma, schedule[0]);
+    const double weight = unscaled_weight(from - ws_noise_share(next, schedule[0]), from, largest);
     return total > 0.0 ? weight * (double)(n - 1) / total : 1.0;
 }

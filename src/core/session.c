@@ -37,9 +37,11 @@ typedef struct window {
     int64_t last_used;     /* evaluation; 0: never used */
     int64_t decided_in;    /* evaluation that `decision` and `reason` belong to */
     int64_t computed_in[WS_HISTORY]; /* evaluations of the last decisions to compute, newest first */
-    double sigmas[WS_HISTORY];       /* their noise levels, for the forecast */
+    double sigmas[WS_HISTORY];       /* their noise shares, for the forecast */
     size_t points;                   /* of the deciding call: the calls that follow need as many */
     double damage;                   /* predicted since the last decision to compute */
+    int64_t evaluations;             /* decided before this one, and how many of them to compute: for the plan of a speedup */
+    int64_t computed;
     int64_t hits;                    /* evaluations reused in a row */
     ws_action decision;
     ws_reason reason;
@@ -52,10 +54,13 @@ typedef struct evaluation {
     bool decided;
     bool computed;
     ws_reason reason; /* of the first call that computes */
+    bool placed;      /* its step in the schedule is known */
+    size_t step;
 } evaluation;
 
 struct ws_session {
     ws_session_settings settings; /* its schedule belongs to the session */
+    int64_t *visits;              /* evaluations per step of the schedule */
     evaluation current;
     ws_statistics totals; /* without the evaluation in progress, except for its measurements */
     entry entries[WS_SESSION_SLOTS];
@@ -65,7 +70,11 @@ struct ws_session {
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static ws_status check_settings(const ws_session_settings *settings, ws_error *error) {
-    if (!(settings->threshold > 0.0)) {
+    if (settings->speedup != 0.0 && !(settings->speedup >= 1.0 && isfinite(settings->speedup))) {
+        return ws_fail(error, WS_ERROR_RANGE, "speedup is %s; it must be 1 or more, or 0.",
+                       ws_number_text_(settings->speedup).text);
+    }
+    if (settings->speedup == 0.0 && !(settings->threshold > 0.0)) {
         return ws_fail(error, WS_ERROR_RANGE, "threshold is %s; it must be above 0.",
                        ws_number_text_(settings->threshold).text);
     }
@@ -95,14 +104,15 @@ ws_status ws_session_create(const ws_session_settings *settings, ws_session **ou
     session->settings.schedule_length = 0;
     if (settings->schedule_length > 0) {
         double *const schedule = calloc(settings->schedule_length, sizeof(*schedule));
-        if (schedule == NULL) {
+        session->settings.schedule = schedule;
+        session->visits = calloc(settings->schedule_length, sizeof(*session->visits));
+        if (schedule == NULL || session->visits == NULL) {
             ws_session_free(session);
             return ws_fail(error, WS_ERROR_NO_MEMORY,
                            "There is no memory for a schedule of %zu steps.",
                            settings->schedule_length);
         }
         memcpy(schedule, settings->schedule, settings->schedule_length * sizeof(*schedule));
-        session->settings.schedule = schedule;
         session->settings.schedule_length = settings->schedule_length;
     }
     session->totals.change_min = INFINITY;
@@ -114,6 +124,7 @@ ws_status ws_session_create(const ws_session_settings *settings, ws_session **ou
 void ws_session_free(ws_session *session) {
     if (session != NULL) {
         free((void *)(uintptr_t)session->settings.schedule); /* ours, const to everybody else */
+        free(session->visits);
         free(session);
     }
 }
@@ -307,16 +318,36 @@ void ws_session_forget(ws_session *session, ws_call *call) {
     call->intent = WS_INTENT_COMPUTE;
 }
 
-/* Why the measured evaluation must be computed; WS_REASON_NONE if it may be reused. similar: what
- * the strategy itself says. */
+/* What the plan of a set speedup says about the window's evaluation at this sigma. */
+static ws_plan plan_of(ws_session *session, const window *deciding, double sigma) {
+    const ws_session_settings *const settings = &session->settings;
+    size_t left = 0;
+    if (settings->schedule_length >= 2) {
+        evaluation *const current = &session->current;
+        if (!current->placed) { /* once for all windows */
+            current->placed = true;
+            current->step = ws_schedule_index(settings->schedule, settings->schedule_length, sigma);
+            ++session->visits[current->step];
+        }
+        left = ws_evaluations_left(settings->schedule, settings->schedule_length, session->visits, current->step);
+    }
+    return (ws_plan){.speedup = settings->speedup,
+                     .evaluations = deciding->evaluations,
+                     .computed = deciding->computed,
+                     .gap = deciding->hits + 1,
+                     .left = (int64_t)left};
+}
+
+/* Why the measured evaluation must be computed; WS_REASON_NONE if it may be reused. refused: what
+ * the strategy itself says, WS_REASON_NONE if it would reuse. */
 static ws_reason judge(const ws_session *session, const window *measured, double change,
-                       bool similar, double sigma) {
+                       ws_reason refused, double sigma) {
     const ws_session_settings *const settings = &session->settings;
     if (!isfinite(change)) {
         return WS_REASON_NOT_FINITE;
     }
-    if (!similar) {
-        return WS_REASON_CHANGED;
+    if (refused != WS_REASON_NONE) {
+        return refused;
     }
     if (!(settings->sigma_end <= sigma && sigma <= settings->sigma_start)) {
         return WS_REASON_SIGMA;
@@ -327,19 +358,31 @@ static ws_reason judge(const ws_session *session, const window *measured, double
     return WS_REASON_NONE;
 }
 
+static double noise_share(const ws_session *session, double sigma) {
+    const ws_session_settings *const settings = &session->settings;
+    return ws_noise_share(sigma, settings->schedule_length > 0 ? settings->schedule[0] : 0.0);
+}
+
 static ws_reason judge_classic(const ws_session *session, window *deciding,
-                               const ws_measurement *measurement) {
+                               const ws_measurement *measurement, const ws_plan *plan) {
     const double change = ws_relative_change(measurement);
-    const bool similar = ws_classic_is_similar(change, session->settings.threshold);
+    ws_reason refused = WS_REASON_NONE;
+    if (plan != NULL) {
+        refused = ws_plan_leaves_out(plan) ? WS_REASON_NONE : WS_REASON_PLANNED;
+    } else if (!ws_classic_is_similar(change, session->settings.threshold)) {
+        refused = WS_REASON_CHANGED;
+    }
     deciding->coefficient[0] = 1.0F;
-    return judge(session, deciding, change, similar, measurement->sigma);
+    return judge(session, deciding, change, refused, measurement->sigma);
 }
 
 static ws_reason judge_forecast(const ws_session *session, window *deciding,
-                                const ws_measurement *measurement) {
+                                const ws_measurement *measurement, const ws_plan *plan) {
     const ws_session_settings *const settings = &session->settings;
+    ws_measurement in_shares = *measurement;
+    in_shares.sigma = noise_share(session, measurement->sigma);
     const ws_forecast forecast =
-        ws_forecast_residual(measurement, deciding->sigmas, deciding->points);
+        ws_forecast_residual(&in_shares, deciding->sigmas, deciding->points);
     deciding->damage +=
         forecast.uncertainty *
         ws_step_weight(settings->schedule, settings->schedule_length, measurement->sigma);
@@ -347,9 +390,16 @@ static ws_reason judge_forecast(const ws_session *session, window *deciding,
     deciding->coefficient[1] = (float)(forecast.weight[1] - forecast.weight[0]);
     deciding->coefficient[2] = (float)-forecast.weight[1];
     /* A single stored evaluation says nothing about where things are going. */
-    const bool similar = deciding->points >= 2 && deciding->damage < settings->threshold &&
-                         ws_forecast_reaches(deciding->sigmas, measurement->sigma);
-    return judge(session, deciding, forecast.uncertainty, similar, measurement->sigma);
+    const bool reaches = deciding->points >= 2 &&
+                         ws_forecast_reaches(deciding->sigmas, in_shares.sigma, deciding->points);
+    ws_reason refused = WS_REASON_NONE;
+    if (plan != NULL) {
+        const bool follows = reaches || (deciding->points >= 2 && !ws_plan_has_budget(plan));
+        refused = follows && ws_plan_leaves_out(plan) ? WS_REASON_NONE : WS_REASON_PLANNED;
+    } else if (!reaches || !(deciding->damage < settings->threshold)) {
+        refused = WS_REASON_CHANGED;
+    }
+    return judge(session, deciding, forecast.uncertainty, refused, measurement->sigma);
 }
 
 /* The window's history moves on by the evaluation that is about to be computed. */
@@ -370,19 +420,23 @@ static void decide_window(ws_session *session, const ws_call *call,
     window *const deciding = &session->windows[call->window_index];
     deciding->reason = WS_REASON_NO_ENTRY;
     deciding->points = call->points;
+    const bool planned = session->settings.speedup != 0.0 && measurement != NULL;
+    const ws_plan plan = planned ? plan_of(session, deciding, measurement->sigma) : (ws_plan){0};
     if (call->intent == WS_INTENT_COMPARE && measurement != NULL && call->points > 0) {
         count_change(&session->totals, ws_relative_change(measurement));
         deciding->reason = session->settings.strategy == WS_STRATEGY_FORECAST
-                               ? judge_forecast(session, deciding, measurement)
-                               : judge_classic(session, deciding, measurement);
+                               ? judge_forecast(session, deciding, measurement, planned ? &plan : NULL)
+                               : judge_classic(session, deciding, measurement, planned ? &plan : NULL);
     }
     deciding->decided_in = session->current.number;
+    ++deciding->evaluations;
     if (deciding->reason == WS_REASON_NONE) {
         deciding->decision = WS_ACTION_REUSE;
         ++deciding->hits;
     } else {
-        const double sigma = measurement != NULL ? measurement->sigma : 0.0;
+        const double sigma = measurement != NULL ? noise_share(session, measurement->sigma) : 0.0;
         deciding->decision = WS_ACTION_COMPUTE;
+        ++deciding->computed;
         note_decision_to_compute(deciding, session->current.number, sigma);
     }
 }

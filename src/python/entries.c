@@ -348,8 +348,7 @@ int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe,
             ws_session_forget(session->session, call);
         }
     }
-    /* A forecast remembers at which sigma each evaluation was computed. */
-    if ((call->intent == WS_INTENT_COMPARE || session->history > 1) &&
+    if ((call->intent == WS_INTENT_COMPARE || session->follows_sigma) &&
         measure(session, probe, rows, names, &measurement) != 0) {
         return -1;
     }

@@ -27,8 +27,15 @@ static PyMethodDef methods[] = {
      "check_architectures(text)\n--\n\n"
      "Checks architectures.json. Returns [(index of a refused family, sentence)]; raises ValueError when it is no table."},
     {"check_options", (PyCFunction)ws_check_options, METH_VARARGS | METH_KEYWORDS,
-     "check_options(residual_diff_threshold, start, end, max_consecutive_cache_hits)\n--\n\n"
+     "check_options(residual_diff_threshold, start, end, max_consecutive_cache_hits, speedup=0)\n--\n\n"
      "Checks the inputs of the cache node. Returns whether they ask for any caching. Raises ValueError."},
+    {"check_speedup", ws_check_speedup, METH_VARARGS,
+     "check_speedup(speedup)\n--\n\nChecks the speedup of the node that has no threshold. Raises ValueError."},
+    {"compile_request", (PyCFunction)ws_compile_request_from_python, METH_VARARGS | METH_KEYWORDS,
+     "compile_request(compiler, backend, mode, options, fullgraph, dynamic)\n--\n\n"
+     "Checks the inputs of the compile node. Returns (backend, options, canonical text). Raises ValueError."},
+    {"compile_option_names", ws_compile_option_names, METH_NOARGS,
+     "compile_option_names()\n--\n\nNames of the options that a workflow may set."},
     {"load_torch_shim", ws_load_torch_shim, METH_VARARGS,
      "load_torch_shim(path)\n--\n\nLoads the libtorch shim and registers its operators.\n\n"
      "Returns \"registered\", or \"taken\" when another copy of the pack did it. Raises OSError or RuntimeError."},

@@ -25,6 +25,9 @@ static PyObject *input_options(const ws_node_input *input) {
     if (options == NULL || set_item(options, "tooltip", PyUnicode_FromString(input->tooltip)) != 0) {
         goto fail;
     }
+    if (input->advanced && set_item(options, "advanced", PyBool_FromLong(1)) != 0) {
+        goto fail;
+    }
     if (input->widget == WS_WIDGET_STRING &&
         set_item(options, "default", PyUnicode_FromString(input->default_string)) != 0) {
         goto fail;
@@ -267,11 +270,11 @@ PyObject *ws_check_architectures(PyObject *module, PyObject *args) {
 /* check_options(...) -> whether the cache is on at all; ValueError with a sentence for a value outside its limits. */
 PyObject *ws_check_options(PyObject *module, PyObject *args, PyObject *kwargs) {
     (void)module;
-    static char *keywords[] = {"residual_diff_threshold", "start", "end", "max_consecutive_cache_hits", NULL};
+    static char *keywords[] = {"residual_diff_threshold", "start", "end", "max_consecutive_cache_hits", "speedup", NULL};
     ws_cache_options options = {0};
     long long hits = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddL:check_options", keywords, &options.residual_diff_threshold,
-                                     &options.start, &options.end, &hits)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddL|d:check_options", keywords, &options.residual_diff_threshold,
+                                     &options.start, &options.end, &hits, &options.speedup)) {
         return NULL;
     }
     options.max_consecutive_cache_hits = hits;
@@ -280,4 +283,18 @@ PyObject *ws_check_options(PyObject *module, PyObject *args, PyObject *kwargs) {
         return ws_raise(&error);
     }
     return Py_NewRef(ws_cache_options_enabled(&options) ? Py_True : Py_False);
+}
+
+/* check_speedup(speedup): ValueError with a sentence when it is outside its limits. */
+PyObject *ws_check_speedup(PyObject *module, PyObject *args) {
+    (void)module;
+    double speedup = 0.0;
+    if (!PyArg_ParseTuple(args, "d:check_speedup", &speedup)) {
+        return NULL;
+    }
+    ws_error error = {WS_OK, -1, ""};
+    if (ws_speedup_check(speedup, &error) != WS_OK) {
+        return ws_raise(&error);
+    }
+    return Py_NewRef(Py_None);
 }

@@ -1,7 +1,7 @@
 /* Session: one sampling run of one model, as Python sees it.
  *
  *     session = Session(threshold, sigma_start, sigma_end, max_consecutive_hits, metric, stages, hooks, operations,
- *                       strategy="classic", schedule=(), batch_dim=0, offloads=False, empty_arguments=(),
+ *                       strategy="classic", schedule=(), speedup=0, batch_dim=0, offloads=False, empty_arguments=(),
  *                       final_part="same")
  *     session.begin_evaluation()
  *     if session.open_call(keys, sigma):
@@ -78,17 +78,17 @@ static double *read_schedule(PyObject *schedule, size_t *length) {
 static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"threshold", "sigma_start", "sigma_end",  "max_consecutive_hits",
                                "metric",    "stages",      "hooks",      "operations", "strategy",   "schedule",
-                               "batch_dim", "offloads",    "empty_arguments", "final_part", NULL};
+                               "speedup",   "batch_dim",   "offloads",   "empty_arguments", "final_part", NULL};
     ws_session_settings settings = {0};
     long long hits = 0;
     const char *metric = NULL, *strategy = "classic", *final_part = "same";
     PyObject *stages = NULL, *hooks = NULL, *operations = NULL, *schedule = NULL, *empty_arguments = NULL; /* borrowed */
     Py_ssize_t batch_dim = 0;
     int offloads = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO|sO!npO!s:Session", keywords, &settings.threshold,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO|sO!dnpO!s:Session", keywords, &settings.threshold,
                                      &settings.sigma_start, &settings.sigma_end, &hits, &metric, &stages, &hooks,
-                                     &operations, &strategy, &PyTuple_Type, &schedule, &batch_dim, &offloads, &PyTuple_Type,
-                                     &empty_arguments, &final_part)) {
+                                     &operations, &strategy, &PyTuple_Type, &schedule, &settings.speedup, &batch_dim,
+                                     &offloads, &PyTuple_Type, &empty_arguments, &final_part)) {
         return NULL;
     }
     settings.max_consecutive_hits = hits;
@@ -106,6 +106,7 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     }
     self->compares_output = strcmp(metric, "output") == 0;
     self->history = settings.strategy == WS_STRATEGY_FORECAST ? WS_HISTORY : 1;
+    self->follows_sigma = self->history > 1 || settings.speedup != 0.0;
     ws_error error = {WS_OK, -1, ""};
     const ws_status created = ws_session_create(&settings, &self->session, &error);
     PyMem_Free(sigmas);
@@ -326,12 +327,12 @@ static PyObject *session_statistics(PyObject *object, PyObject *unused) {
         }
     }
     return Py_BuildValue(
-        "{s:L,s:L,s:L,s:L,s:d,s:d,s:d,s:L,s:O,s:{s:L,s:L,s:L,s:L,s:L}}", "evaluations", (long long)numbers.evaluations,
+        "{s:L,s:L,s:L,s:L,s:d,s:d,s:d,s:L,s:O,s:{s:L,s:L,s:L,s:L,s:L,s:L}}", "evaluations", (long long)numbers.evaluations,
         "computed", (long long)numbers.computed, "reused", (long long)numbers.reused, "compared",
         (long long)numbers.compared, "change_sum", numbers.change_sum, "change_min", numbers.change_min, "change_max",
         numbers.change_max, "bytes", bytes, "disabled", self->disabled != NULL ? self->disabled : Py_None, "reasons",
         "no_entry", (long long)numbers.reasons[WS_REASON_NO_ENTRY], "changed",
-        (long long)numbers.reasons[WS_REASON_CHANGED], "not_finite",
+        (long long)numbers.reasons[WS_REASON_CHANGED], "planned", (long long)numbers.reasons[WS_REASON_PLANNED], "not_finite",
         (long long)numbers.reasons[WS_REASON_NOT_FINITE], "sigma", (long long)numbers.reasons[WS_REASON_SIGMA], "hits",
         (long long)numbers.reasons[WS_REASON_HITS]);
 }

@@ -87,6 +87,7 @@ struct SessionObject {
     PyObject *distance, *finish, *apply, *apply_in_place, *moments, *combine_in_place, *read, *copy_to_float32, *out_of_memory;
     PyObject *pack, *unpack, *join, *replace_tokens, *finish_part, *take_part, *holds, *offload, *fetch;
     Py_ssize_t history; /* stored evaluations per entry: 1, or WS_HISTORY for a forecast */
+    bool follows_sigma; /* evaluations without anything to compare are placed in the schedule too: forecast, speedup */
     bool compares_output; /* the probe is the first block's output; else its residual */
     ws_stage stages[WS_STAGES];
     Py_ssize_t n_stages;       /* 0 with the early exit */

@@ -51,6 +51,11 @@ extern PyType_Spec ws_hook_spec;
 PyObject *ws_node_classes(PyObject *module, PyObject *args);
 PyObject *ws_check_architectures(PyObject *module, PyObject *args);
 PyObject *ws_check_options(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *ws_check_speedup(PyObject *module, PyObject *args);
+
+/* compile_request.c */
+PyObject *ws_compile_request_from_python(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *ws_compile_option_names(PyObject *module, PyObject *unused);
 
 /* torch_shim.c */
 PyObject *ws_load_torch_shim(PyObject *module, PyObject *args);

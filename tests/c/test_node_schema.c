@@ -117,7 +117,7 @@ static void every_kind_of_input(void **state) {
              "\"default\":\"\"},"
              "{\"name\":\"on\",\"type\":\"BOOLEAN\",\"required\":true,\"tooltip\":\"t\","
              "\"default\":true},"
-             "{\"name\":\"off\",\"type\":\"BOOLEAN\",\"required\":false,\"tooltip\":\"t\","
+             "{\"name\":\"off\",\"type\":\"BOOLEAN\",\"required\":false,\"advanced\":true,\"tooltip\":\"t\","
              "\"default\":false},"
              "{\"name\":\"pick\",\"type\":\"COMBO\",\"required\":false,\"tooltip\":\"t\"},"
              "{\"name\":\"free\",\"type\":\"FLOAT\",\"required\":false,\"tooltip\":\"\\u00e9\","
@@ -136,6 +136,8 @@ static void every_kind_of_input(void **state) {
     assert_int_equal(node->inputs[2].widget, WS_WIDGET_BOOLEAN);
     assert_true(node->inputs[2].default_number == 1.0);
     assert_true(node->inputs[3].default_number == 0.0);
+    assert_true(node->inputs[3].advanced);
+    assert_false(node->inputs[2].advanced);
     assert_int_equal(node->inputs[4].widget, WS_WIDGET_CHOICE);
     assert_true(node->inputs[5].default_number == -2500.0);
     assert_false(node->inputs[5].has_minimum || node->inputs[5].has_maximum ||

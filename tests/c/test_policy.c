@@ -161,12 +161,14 @@ static void a_forecast_from_anything_not_finite_is_not_a_number(void **state) {
 static void a_forecast_reaches_three_intervals(void **state) {
     (void)state;
     const double sigmas[WS_HISTORY] = {0.8, 0.9, 1.0};
-    assert_true(ws_forecast_reaches(sigmas, 0.8));
-    assert_true(ws_forecast_reaches(sigmas, 0.5));
-    assert_false(ws_forecast_reaches(sigmas, 0.49));
+    assert_true(ws_forecast_reaches(sigmas, 0.8, 3));
+    assert_true(ws_forecast_reaches(sigmas, 0.5, 3));
+    assert_false(ws_forecast_reaches(sigmas, 0.49, 3));
     const double repeated[WS_HISTORY] = {0.8, 0.8, 0.9};
-    assert_true(ws_forecast_reaches(repeated, 0.8));
-    assert_false(ws_forecast_reaches(repeated, 0.7));
+    assert_true(ws_forecast_reaches(repeated, 0.8, 2));
+    assert_false(ws_forecast_reaches(repeated, 0.7, 2));
+    assert_true(ws_forecast_reaches(repeated, 0.51, 3)); /* the interval to the third */
+    assert_false(ws_forecast_reaches(repeated, 0.49, 3));
 }
 
 static void step_weights_average_one_in_any_unit(void **state) {
@@ -204,6 +206,25 @@ static void without_a_schedule_every_step_weighs_one(void **state) {
     assert_true(ws_step_weight(last, 2, 0.0) == 1.0);
 }
 
+static void noise_levels_above_one_become_shares(void **state) {
+    (void)state;
+    assert_true(ws_noise_share(0.5, 1.0) == 0.5);
+    assert_true(ws_noise_share(1.0, 14.6) == 0.5);
+    assert_true(ws_noise_share(0.0, 14.6) == 0.0);
+    /* Without it nearly all weight of such a schedule would fall on its first steps. */
+    const double karras[] = {14.6, 5.0, 1.5, 0.4, 0.0};
+    assert_true(ws_step_weight(karras, 5, 0.4) > 0.1);
+}
+
+static void two_points_at_one_sigma_are_told_from_the_third(void **state) {
+    (void)state;
+    const double sigmas[WS_HISTORY] = {0.8, 0.8, 1.0};
+    const ws_measurement measurement = straight(0.0, 0.7); /* the probe says nothing */
+    const ws_forecast forecast = ws_forecast_residual(&measurement, sigmas, 3);
+    assert_true(fabs(forecast.weight[0] - 0.25) < 1e-9); /* half of (0.7 - 0.8) / (0.8 - 1.0), along R1 - R3 */
+    assert_true(fabs(forecast.weight[1] - 0.25) < 1e-9);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(change_is_the_ratio_of_the_sums),
@@ -220,6 +241,8 @@ int main(void) {
         cmocka_unit_test(repeated_sigmas_and_a_probe_without_moves_do_not_divide_by_zero),
         cmocka_unit_test(a_forecast_from_anything_not_finite_is_not_a_number),
         cmocka_unit_test(a_forecast_reaches_three_intervals),
+        cmocka_unit_test(noise_levels_above_one_become_shares),
+        cmocka_unit_test(two_points_at_one_sigma_are_told_from_the_third),
         cmocka_unit_test(step_weights_average_one_in_any_unit),
         cmocka_unit_test(errors_weigh_more_early_and_in_long_steps),
         cmocka_unit_test(without_a_schedule_every_step_weighs_one),

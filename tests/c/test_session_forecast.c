@@ -1,20 +1,25 @@
 /* The forecast strategy in a session: how the history grows, who shares it, and when it is dropped. */
 #include "session_calls.h"
 
-static const double schedule[] = {10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0};
+static const double schedule[] = {1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0};
 enum { STEPS = sizeof(schedule) / sizeof(schedule[0]) - 1 };
 
-static ws_session *new_forecast_session(double threshold) {
+static ws_session *new_planned_session(ws_strategy strategy, double threshold, double speedup, int64_t max_hits) {
     const ws_session_settings settings = {.threshold = threshold,
+                                          .speedup = speedup,
                                           .sigma_start = 100.0,
                                           .sigma_end = 0.0,
-                                          .max_consecutive_hits = NO_LIMIT,
-                                          .strategy = WS_STRATEGY_FORECAST,
+                                          .max_consecutive_hits = max_hits,
+                                          .strategy = strategy,
                                           .schedule = schedule,
                                           .schedule_length = STEPS + 1};
     ws_session *session = NULL;
     assert_int_equal(ws_session_create(&settings, &session, NULL), WS_OK);
     return session;
+}
+
+static ws_session *new_forecast_session(double threshold) {
+    return new_planned_session(WS_STRATEGY_FORECAST, threshold, 0.0, NO_LIMIT);
 }
 
 /* One evaluation of one call at a step of the schedule; the probe moves on straight by `change` of its size. */
@@ -172,6 +177,57 @@ static void not_a_number_is_computed(void **state) {
     ws_session_free(session);
 }
 
+/* How many of all steps are computed with a speedup, whatever the probe does. */
+static int planned_steps(ws_strategy strategy, double speedup, int64_t max_hits) {
+    ws_session *const session = new_planned_session(strategy, 0.0, speedup, max_hits);
+    const ws_key key = key_of(1);
+    int computed = 0;
+    for (size_t step = 0; step < STEPS; ++step) {
+        computed += evaluate(session, &key, 1, step, different).action == WS_ACTION_COMPUTE;
+    }
+    const ws_statistics statistics = statistics_of(session);
+    assert_int_equal(statistics.computed, computed);
+    assert_int_equal(statistics.reasons[WS_REASON_CHANGED], 0);
+    ws_session_free(session);
+    return computed;
+}
+
+static void a_speedup_computes_its_share(void **state) {
+    (void)state;
+    const ws_strategy strategies[] = {WS_STRATEGY_CLASSIC, WS_STRATEGY_FORECAST};
+    for (size_t i = 0; i < 2; ++i) {
+        assert_int_equal(planned_steps(strategies[i], 1.0, NO_LIMIT), 10);
+        assert_int_equal(planned_steps(strategies[i], 1.25, NO_LIMIT), 8);
+        assert_int_equal(planned_steps(strategies[i], 2.0, NO_LIMIT), 5);
+        assert_int_equal(planned_steps(strategies[i], 10.0, NO_LIMIT), 4);
+    }
+    assert_int_equal(planned_steps(WS_STRATEGY_FORECAST, 2.0, 1), 6); /* the limit on hits is stronger */
+}
+
+static void a_speedup_pays_back_what_had_to_be_computed(void **state) {
+    (void)state;
+    ws_session *const session = new_planned_session(WS_STRATEGY_FORECAST, 0.0, 2.0, NO_LIMIT);
+    const ws_key key = key_of(1);
+    int computed = 0;
+    for (size_t step = 0; step < STEPS; ++step) {
+        const double change = step == 2 ? (double)NAN : similar; /* step 2 would have been left out */
+        computed += evaluate(session, &key, 1, step, change).action == WS_ACTION_COMPUTE;
+    }
+    assert_int_equal(computed, 5);
+    ws_session_free(session);
+}
+
+static void a_speedup_that_makes_no_sense_is_refused(void **state) {
+    (void)state;
+    const double wrong[] = {0.5, -1.0, (double)NAN, (double)INFINITY};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); ++i) {
+        const ws_session_settings settings = {.threshold = 0.1, .max_consecutive_hits = NO_LIMIT, .speedup = wrong[i]};
+        ws_session *session = NULL;
+        assert_int_equal(ws_session_create(&settings, &session, NULL), WS_ERROR_RANGE);
+        assert_null(session);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_computed_evaluations_come_before_the_first_hit),
@@ -183,6 +239,9 @@ int main(void) {
         cmocka_unit_test(an_aborted_call_drops_the_whole_history),
         cmocka_unit_test(a_cond_with_a_shorter_history_is_computed_while_the_others_follow),
         cmocka_unit_test(not_a_number_is_computed),
+        cmocka_unit_test(a_speedup_computes_its_share),
+        cmocka_unit_test(a_speedup_pays_back_what_had_to_be_computed),
+        cmocka_unit_test(a_speedup_that_makes_no_sense_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

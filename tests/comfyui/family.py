@@ -12,7 +12,7 @@ import inspect
 import json
 import re
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +24,7 @@ SPREAD = 0.05
 TIMED_LAYER = re.compile(r"(^|[._])(mod|adaln|time_projection|distilled_guidance_layer.out_proj)|adaLN", re.IGNORECASE)
 CALM_WEIGHT, STRONG_BIAS = 0.2, 10.0
 TOKENS = 6
+UNKNOWN_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 class AbsentModelError(Exception):
@@ -90,6 +91,24 @@ def instance(family: Family, *, published: bool = False) -> Any:
         raise AbsentModelError(f"its {name} is another one ({problem})") from problem
 
 
+def for_this_comfyui(family: Family) -> Family:
+    """Without those arguments that are off and that this ComfyUI's class does not know yet: it is the same model.
+
+    Raises AbsentModelError.
+    """
+    config = dict(family.config)
+    while True:
+        fitting = replace(family, config=config)
+        try:
+            instance(fitting)
+        except AbsentModelError as problem:
+            unknown = UNKNOWN_ARGUMENT.search(str(problem))
+            if unknown is None or config.pop(unknown[1], True):
+                raise
+        else:
+            return fitting
+
+
 def _weights(family: Family, seed: int) -> dict[str, torch.Tensor]:
     """Names and shapes from the model's own class, values from a seed. Raises AbsentModelError."""
     empty = instance(family)
@@ -116,6 +135,7 @@ def build(family: Family, *, seed: int = 0, dtype: torch.dtype = torch.float32, 
     import comfy.sd
     import comfy.supported_models
 
+    family = for_this_comfyui(family)
     weights = _weights(family, seed)
     if change_weights is not None:
         change_weights(weights)

@@ -32,12 +32,12 @@ FOUND = (
 )
 """Families whose loop can be recognised."""
 DECLINED = {
-    "sdxl": "it does not hand its hidden states from block to block",
+    "sdxl": "its longest chain of blocks holds less than half of the weights of all blocks",
     "stable_cascade_c": "it does not hand its hidden states from block to block",
     "hidream_o1": "its blocks return more than the hidden states",
     "triposplat": "it runs other modules between its blocks",
     "wan_vace": "it runs other modules between its blocks",
-    "ace_step_1_5": "its largest chain of blocks holds less than half of its weights",
+    "ace_step_1_5": "other blocks follow its longest chain",
 }
 """Families whose loop is another one, and the reason the node gives."""
 SHORT = 8

@@ -32,7 +32,7 @@ LAYERS_OF_FLUX = [("0", ""), ("1", ""), ("", "0"), ("", "3"), ("0, 1, 2", "0, 1,
 LAYERS = [
     *(("flux_dev", *layers) for layers in LAYERS_OF_FLUX),
     *(("wan", layer, "") for layer in ("0", "1", "2")),
-    *(("aura_flow", *layers) for layers in (("0", ""), ("", "0"), ("", "1"))),
+    *(("aura_flow", *layers) for layers in (("0", ""), ("", "0"), ("", "3"))),
 ]
 """(family, double layers, single layers): the first, middle and last. AuraFlow's trunk ends at its last block."""
 
@@ -56,7 +56,7 @@ def test_a_skipped_pass_whose_last_block_is_replaced_is_computed(comfy: ComfyUI)
     """Where the trunk ends at the last block's result, nothing would take the cached state there."""
     slg = node("nodes_slg", "SkipLayerGuidanceDiT")
     how = {"scale": 2.0, "start_percent": 0.0, "end_percent": 1.0, "rescaling_scale": 0.0}
-    guided = comfy.call(slg, model=comfy.model("aura_flow"), double_layers="", single_layers="1", **how)
+    guided = comfy.call(slg, model=comfy.model("aura_flow"), double_layers="", single_layers="3", **how)
     twice = evaluated_twice(comfy, comfy.cached(guided), "aura_flow", cfg=2.0)
     first, second = twice.calls
     # Two of three passes are reused: the one without its last block is not.

@@ -29,7 +29,9 @@ Workflow = dict[str, Any]
 
 FILES = {path.stem: path for path in sorted((ROOT / "workflows").glob("*.json"))}
 DEMO = "Try it on CPU"
-"""The one whose model files come with the pack."""
+DEMOS = {DEMO, "Try it on CPU, compiled"}
+"""Those whose model files come with the pack."""
+CACHE_NODES = {"ApplyFBCacheOnModel", "WaveSpeedFirstBlockCache"}
 MADE_FOR = (0, 33)
 NOT_IN_LIST = re.compile(r"Value not in list: \w+: '([^']+)' not in ")
 OLD_ARRAYS = {
@@ -53,7 +55,7 @@ def info(runner: Runner, tree: ComfyUITree) -> Info:
 @pytest.fixture(params=FILES)
 def workflow(request: pytest.FixtureRequest, tree: ComfyUITree) -> Workflow:
     name: str = request.param
-    if name != DEMO and tuple(map(int, tree.version.split(".")[:2])) < MADE_FOR:
+    if name not in DEMOS and tuple(map(int, tree.version.split(".")[:2])) < MADE_FOR:
         pytest.skip(f"ComfyUI {tree.version} lacks nodes of this workflow, which is made for 0.33.")
     return read(name)
 
@@ -95,27 +97,28 @@ def test_this_comfyui_misses_nothing_but_the_model_files_of_a_workflow(
     assert {found[1] if found else None for found in complaints} == missing, result.error.message
 
 
-def test_the_workflow_of_the_demo_runs_as_it_is_and_the_cache_node_says_what_it_reused(
-    runner: Runner, info: Info
+@pytest.mark.parametrize("name", sorted(DEMOS))
+def test_the_workflows_of_the_demo_run_as_they_are_and_the_cache_node_says_what_it_reused(
+    runner: Runner, info: Info, name: str
 ) -> None:
-    workflow = read(DEMO)
+    workflow = read(name)
     result = runner.queue(as_prompt(info, workflow))
     assert result.status == "success", result.error
     assert len(runner.images(result)) == sum(node["type"] == "SaveImage" for node in workflow["nodes"])
     for node in workflow["nodes"]:
-        if node["type"] == "ApplyFBCacheOnModel":
+        if node["type"] in CACHE_NODES:
             assert "reused" in result.texts_of(str(node["id"]))[-1]
 
 
 def test_every_other_workflow_has_a_tiny_model() -> None:
-    assert set(FAMILY_OF_WORKFLOW) == set(FILES) - {DEMO}
+    assert set(FAMILY_OF_WORKFLOW) == set(FILES) - DEMOS
 
 
 def test_a_workflow_runs_with_a_tiny_model_and_every_cache_node_reports(
     runner: Runner, info: Info, workflow: Workflow, request: pytest.FixtureRequest
 ) -> None:
     name = request.node.callspec.params["workflow"]
-    if name == DEMO:
+    if name in DEMOS:
         pytest.skip("This one has a model of its own; another test runs it.")
     twin = tiny_twin(as_prompt(info, workflow), FAMILY_OF_WORKFLOW[name])
     result = runner.queue(twin)
@@ -123,7 +126,7 @@ def test_a_workflow_runs_with_a_tiny_model_and_every_cache_node_reports(
     reports = [node for node, entry in twin.items() if entry["class_type"] in SINKS]
     assert reports
     assert all(all(result.outputs[node]["finite"]) for node in reports)
-    caches = [node for node, entry in twin.items() if entry["class_type"] == "ApplyFBCacheOnModel"]
+    caches = [node for node, entry in twin.items() if entry["class_type"] in CACHE_NODES]
     assert caches
     for node in caches:
         said = result.texts_of(node)[-1]
@@ -135,11 +138,12 @@ def test_a_workflow_runs_with_a_tiny_model_and_every_cache_node_reports(
 @pytest.mark.parametrize("saved", OLD_ARRAYS.values(), ids=OLD_ARRAYS)
 def test_the_values_that_old_workflows_hold_mean_what_they_meant(runner: Runner, info: Info, saved: list[Any]) -> None:
     """As the editor fills them up: what they lack has its default, which is what Comfy-WaveSpeed did."""
-    same = {"start": 0, "end": 1, "max_consecutive_cache_hits": -1, "strategy": "classic", "cache_device": "gpu"}
+    same = {"start": 0, "end": 1, "max_consecutive_cache_hits": -1, "strategy": "classic"}
+    same |= {"speedup": 0.0, "cache_device": "gpu"}
     meant = {"object_to_patch": "diffusion_model", "residual_diff_threshold": saved[1], **same}
     workflow = read(DEMO)
-    (cache,) = (node for node in workflow["nodes"] if node["type"] == "ApplyFBCacheOnModel")
-    cache["widgets_values"] = saved
+    (cache,) = (node for node in workflow["nodes"] if node["type"] in CACHE_NODES)
+    cache |= {"type": "ApplyFBCacheOnModel", "widgets_values": saved}
     prompt = as_prompt(info, workflow)
     inputs = prompt[str(cache["id"])]["inputs"]
     assert {name: value for name, value in inputs.items() if name != "model"} == meant
@@ -160,7 +164,7 @@ def test_the_check_of_workflows_finds_what_is_wrong(info: Info) -> None:
         "pos": [0, 0],
         "size": [100, 100],
         **slots,
-        "widgets_values": ["diffusion_model", 7.0, 0.0, 1.0, "many", "classic", "gpu"],
+        "widgets_values": ["diffusion_model", 7.0, 0.0, 1.0, "many", "classic", 0.0, "gpu"],
     }
     assert problems_of_node(info, node) == [
         "ApplyFBCacheOnModel.model is not connected",
@@ -170,11 +174,11 @@ def test_the_check_of_workflows_finds_what_is_wrong(info: Info) -> None:
     assert problems_of_node(info, {**node, "type": "Gone"}) == ["there is no node Gone"]
     assert (
         problems_of_node(info, {**node, "widgets_values": []})[-1]
-        == "ApplyFBCacheOnModel has 7 widgets, the file has 0 values"
+        == "ApplyFBCacheOnModel has 8 widgets, the file has 0 values"
     )
     assert (
         problems_of_node(info, {**node, "widgets_values": [*node["widgets_values"], 1]})[-1]
-        == "ApplyFBCacheOnModel has 7 widgets, the file has 8 values"
+        == "ApplyFBCacheOnModel has 8 widgets, the file has 9 values"
     )
     links = {"nodes": [node], "links": [[3, 1, 0, 2, 0, "MODEL"]], "last_node_id": 0, "last_link_id": 3}
     assert problems_of_links(links) == [

@@ -78,7 +78,8 @@ def test_core_and_kernels_avoid(pattern: str, reason: str) -> None:
 def test_public_names_carry_the_prefix() -> None:
     for path in files("include"):
         text = code_of(path)
-        names = re.findall(r"^[a-z][\w\s*]*?\b(\w+)\s*\([^)]*\)[^;{]*;", text, re.MULTILINE)
+        names = re.findall(r"^(?!typedef)[a-z][\w\s*]*?\b(\w+)\s*\([^)]*\)[^;{]*;", text, re.MULTILINE)
+        names += re.findall(r"^typedef\b[^;{]*?\(\*(\w+)\)", text, re.MULTILINE)
         assert [name for name in names if not name.startswith(("ws_", "WS_"))] == [], path.name
         macros = re.findall(r"^\s*#\s*define\s+(\w+)", text, re.MULTILINE)
         assert [name for name in macros if not name.startswith(("WS_", "WAVESPEED_"))] == [], path.name

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from wavespeed import _native, operations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PACKAGES = Path(operations.__file__).parents[1]
 LOADED = operations.load(_native.core)
@@ -147,6 +147,33 @@ def test_threads_that_treat_denormals_differently_give_the_same_bits() -> None:
         torch.set_flush_denormal(False)
     assert torch.equal(flushing, expected)
     assert torch.equal(alone, expected)
+
+
+# ---- Memory ----------------------------------------------------------------------------------------------------------
+
+
+def bytes_allocated(call: Callable[[], object]) -> int:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    return sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_nothing_is_allocated_but_the_result(dtype: torch.dtype) -> None:
+    n = 3 * CHUNK + 5
+    states, residuals = [torch.ones(n, dtype=dtype) for _ in range(4)], [torch.zeros(n) for _ in range(3)]
+    sum_size = 8
+    with torch.inference_mode():
+        assert bytes_allocated(lambda: LOADED.distance(*states[:2])) == 2 * sum_size
+        assert bytes_allocated(lambda: LOADED.moments(*states)) == 8 * sum_size
+        assert bytes_allocated(lambda: LOADED.finish(residuals[0], states[0])) == sum_size
+        assert bytes_allocated(lambda: LOADED.apply_in_place(states[0], residuals[0])) == 0
+        assert bytes_allocated(lambda: LOADED.combine_in_place(states[0], *residuals, 1.0, 1.0, 1.0)) == 0
+        assert (
+            n * dtype.itemsize
+            <= bytes_allocated(lambda: LOADED.apply(states[0], residuals[0]))
+            < n * dtype.itemsize + 64
+        )
 
 
 # ---- Any value -------------------------------------------------------------------------------------------------------

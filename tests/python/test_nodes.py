@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from wavespeed import _native, fallback_nodes, first_block_cache, report
+from wavespeed.compile_model import CompileModel
 from wavespeed.demo_model import DemoPrompt
 from wavespeed.run import Engine
 
@@ -17,13 +18,20 @@ pytestmark = pytest.mark.skipif(_native.core is None, reason=_native.reason)
 
 SCHEMA = (Path(__file__).resolve().parents[2] / "python/wavespeed/nodes.json").read_text(encoding="utf-8")
 CACHE = "ApplyFBCacheOnModel"
+SPEEDUP = "WaveSpeedFirstBlockCache"
+COMPILE = "EnhancedCompileModel"
 ATTRIBUTES = ("CATEGORY", "DESCRIPTION", "FUNCTION", "RETURN_TYPES", "RETURN_NAMES", "OUTPUT_TOOLTIPS", "__module__")
 
 
 @pytest.fixture(scope="module")
 def implementations() -> dict[str, Any]:
     engine = Engine(core=_native.core, operations=None, architectures={})
-    return {CACHE: first_block_cache.ApplyFirstBlockCache(engine), "WaveSpeedDemoPrompt": DemoPrompt()}
+    return {
+        CACHE: first_block_cache.ApplyFirstBlockCache(engine),
+        SPEEDUP: first_block_cache.FirstBlockCache(engine),
+        COMPILE: CompileModel(engine),
+        "WaveSpeedDemoPrompt": DemoPrompt(),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +40,20 @@ def native(implementations: dict[str, Any]) -> dict[str, type]:
     with pytest.raises(ValueError, match=r"\S"):
         _native.core.node_classes("{", implementations)
     classes, names = _native.core.node_classes(SCHEMA, implementations)
-    assert names == {CACHE: "Apply First Block Cache", "WaveSpeedDemoPrompt": "Demo Prompt"}
+    assert names == {
+        CACHE: "Apply First Block Cache",
+        SPEEDUP: "First Block Cache",
+        COMPILE: "Compile Model+",
+        "WaveSpeedDemoPrompt": "Demo Prompt",
+    }
     return classes
 
 
 @pytest.fixture(scope="module")
 def fallback(implementations: dict[str, Any]) -> dict[str, type]:
-    pass_through = fallback_nodes.PassThrough("The native module has not been built.", first_block_cache.CHOICES)
-    passing = {**implementations, CACHE: pass_through}
+    choices = {CACHE: first_block_cache.CHOICES, SPEEDUP: first_block_cache.CHOICES_WITH_SPEEDUP}
+    reason = "The native module has not been built."
+    passing = implementations | {name: fallback_nodes.PassThrough(reason, some) for name, some in choices.items()}
     return fallback_nodes.node_classes(SCHEMA, passing)[0]
 
 
@@ -60,7 +74,8 @@ def test_both_makers_give_the_same_class(native: dict[str, type], fallback: dict
 def test_the_cache_node_keeps_the_contract_of_comfy_wavespeed(native: dict[str, type]) -> None:
     inputs = native[CACHE].INPUT_TYPES()
     assert list(inputs["required"]) == ["model", "object_to_patch", "residual_diff_threshold"]
-    assert list(inputs["optional"]) == ["start", "end", "max_consecutive_cache_hits", "strategy", "cache_device"]
+    optional = ["start", "end", "max_consecutive_cache_hits", "strategy", "speedup", "cache_device"]
+    assert list(inputs["optional"]) == optional
     kinds = {name: kind for group in ("required", "optional") for name, (kind, _) in inputs[group].items()}
     assert kinds == {
         "model": "MODEL",
@@ -70,8 +85,10 @@ def test_the_cache_node_keeps_the_contract_of_comfy_wavespeed(native: dict[str, 
         "end": "FLOAT",
         "max_consecutive_cache_hits": "INT",
         "strategy": ["classic", "forecast"],
+        "speedup": "FLOAT",
         "cache_device": ["gpu", "cpu"],
     }
+    assert inputs["optional"]["speedup"][1]["default"] == 0.0, "old workflows stay with their threshold"
     assert inputs["required"]["object_to_patch"][1]["default"] == "diffusion_model"
     assert native[CACHE].RETURN_TYPES == ("MODEL",)
     assert native[CACHE].CATEGORY == "wavespeed"
@@ -98,7 +115,7 @@ def test_comfyui_can_inspect_and_call_validate_inputs(native: dict[str, type]) -
     """ComfyUI passes the inputs that the signature names, constants as typed and links as None."""
     specification = inspect.getfullargspec(native[CACHE].VALIDATE_INPUTS)
     assert set(specification.args) - {"self"} == {
-        "residual_diff_threshold", "start", "end", "max_consecutive_cache_hits",
+        "residual_diff_threshold", "start", "end", "max_consecutive_cache_hits", "speedup",
     }  # fmt: skip
     assert specification.varkw is None, "with **kwargs ComfyUI would skip its own checks of every input"
     validate = native[CACHE]().VALIDATE_INPUTS
@@ -117,6 +134,9 @@ def test_comfyui_can_inspect_and_call_validate_inputs(native: dict[str, type]) -
         ("start", -0.1, "-0.1", ("0", "1")),
         ("end", 2.0, "2", ("0", "1")),
         ("max_consecutive_cache_hits", -2, "-2", ("-1",)),
+        ("speedup", 0.5, "0.5", ("1", "10", "0")),
+        ("speedup", float("nan"), "not a number", ("1", "10", "0")),
+        ("speedup", 11.0, "11", ("1", "10", "0")),
     ],
 )
 def test_values_outside_their_limits_are_named(
@@ -136,7 +156,14 @@ def test_values_outside_their_limits_are_named(
 
 @pytest.mark.parametrize(
     ("values", "enabled"),
-    [((0.12, 0.0, 1.0, -1), True), ((0.0, 0.0, 1.0, -1), False), ((0.12, 0.0, 1.0, 0), False), ((1, 0, 1, 1), True)],
+    [
+        ((0.12, 0.0, 1.0, -1), True),
+        ((0.0, 0.0, 1.0, -1), False),
+        ((0.12, 0.0, 1.0, 0), False),
+        ((1, 0, 1, 1), True),
+        ((0.0, 0.0, 1.0, -1, 2.0), True),
+        ((0.0, 0.0, 1.0, 0, 2.0), False),
+    ],
 )
 def test_options_say_whether_the_cache_is_on(values: tuple[Any, ...], enabled: bool) -> None:
     assert _native.core.check_options(*values) is enabled
@@ -145,6 +172,35 @@ def test_options_say_whether_the_cache_is_on(values: tuple[Any, ...], enabled: b
 @pytest.mark.parametrize("value", ["0.1", [0.1], 1 << 70])
 def test_a_value_of_another_type_is_a_sentence_and_not_a_crash(native: dict[str, type], value: Any) -> None:
     assert isinstance(native[CACHE].VALIDATE_INPUTS(max_consecutive_cache_hits=value), str)
+
+
+def test_the_node_with_a_speedup_is_useful_as_it_is_dropped(native: dict[str, type]) -> None:
+    inputs = native[SPEEDUP].INPUT_TYPES()
+    assert list(inputs["required"]) == ["model", "speedup"]
+    assert inputs["required"]["speedup"][1]["default"] == 2.0
+    assert inputs["optional"]["strategy"][0][0] == "forecast", "the first choice is the default"
+    assert all(options["advanced"] is True for _, options in inputs["optional"].values())
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0"), (0.99, "0.99"), (10.5, "10.5"), (float("nan"), "not a number"), (float("inf"), "inf"), (-2.0, "-2")],
+)
+def test_a_speedup_outside_its_limits_is_refused_before_queueing(
+    native: dict[str, type], value: float, shown: str
+) -> None:
+    sentence = f"speedup is {shown}; it must be between 1 and 10."
+    assert native[SPEEDUP].VALIDATE_INPUTS(speedup=value) == sentence
+    with pytest.raises(ValueError, match=r"must be between 1 and 10\.$"):
+        native[SPEEDUP]().run(model=object(), speedup=value)
+
+
+def test_the_node_with_a_speedup_checks_its_other_numbers_too(native: dict[str, type]) -> None:
+    validate = native[SPEEDUP].VALIDATE_INPUTS
+    assert validate(speedup=2.0) is True
+    assert validate(speedup=None, start=None, end=None, max_consecutive_cache_hits=None) is True
+    assert isinstance(validate(speedup="two"), str)
+    assert validate(speedup=2.0, start=2.0) == "start is 2; it must be between 0 and 1."
 
 
 def test_a_model_that_is_none_is_refused_with_advice(native: dict[str, type]) -> None:
@@ -162,3 +218,34 @@ def test_without_the_native_module_the_model_passes_through_and_says_why(
     assert fallback[CACHE]().run(model=model, unique_id="5", **inputs) == (model,)
     assert said == [("Passed through: The native module has not been built.", "5")]
     assert not hasattr(fallback[CACHE], "VALIDATE_INPUTS")
+
+
+def test_the_compile_node_keeps_the_contract_of_comfy_wavespeed(native: dict[str, type]) -> None:
+    node = native[COMPILE]
+    inputs = node.INPUT_TYPES()
+    assert {name: kind for name, (kind, _) in inputs["required"].items()} == {
+        "model": "*",
+        "is_patcher": "BOOLEAN",
+        "object_to_patch": "STRING",
+        "compiler": "STRING",
+        "fullgraph": "BOOLEAN",
+        "dynamic": "BOOLEAN",
+        "mode": "STRING",
+        "options": "STRING",
+        "disable": "BOOLEAN",
+        "backend": "STRING",
+    }
+    defaults = [options["default"] for _, options in list(inputs["required"].values())[1:]]
+    assert defaults == [True, "diffusion_model", "torch.compile", False, False, "", "", False, "inductor"]
+    assert node.RETURN_TYPES == ("*",)
+    assert node.CATEGORY == "wavespeed"
+
+
+def test_the_compile_node_refuses_before_queueing(native: dict[str, type]) -> None:
+    validate = native[COMPILE].VALIDATE_INPUTS
+    assert validate(
+        object_to_patch="diffusion_model", compiler="torch.compile", mode="", options="", backend="inductor"
+    )
+    assert validate(object_to_patch=None, compiler=None, mode=None, options=None, backend=None) is True
+    assert 'compiler is "os.system"' in validate(compiler="os.system")
+    assert "object_to_patch is 'a.__class__'" in validate(object_to_patch="a.__class__")

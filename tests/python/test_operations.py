@@ -335,7 +335,9 @@ def test_compiled_without_a_graph_break(dynamic: bool) -> None:
         total = torch.ops.wavespeed.finish_residual_(base, hidden)
         result = torch.ops.wavespeed.apply_residual(hidden, base)
         torch.ops.wavespeed.apply_residual_(hidden, base)
-        return torch.ops.wavespeed.residual_distance(result, stored), total, result
+        moments = torch.ops.wavespeed.residual_moments(hidden, result, stored, hidden)
+        torch.ops.wavespeed.combine_residuals_(hidden, base, base, base, 1.5, -0.75, 0.25)
+        return torch.ops.wavespeed.residual_distance(result, stored), moments, total, result
 
     compiled = torch.compile(cached_step, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     with torch.inference_mode():

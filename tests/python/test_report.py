@@ -26,7 +26,7 @@ def statistics(**changed: Any) -> dict[str, Any]:
         "bytes": int(3.1 * MIB),
         "disabled": None,
     }
-    reasons = {"no_entry": 1, "changed": 15, "not_finite": 0, "sigma": 0, "hits": 0}
+    reasons = {"no_entry": 1, "changed": 15, "planned": 0, "not_finite": 0, "sigma": 0, "hits": 0}
     reasons |= changed.pop("reasons", {})
     return numbers | changed | {"reasons": reasons}
 
@@ -81,6 +81,20 @@ def test_a_run_without_reuse_says_why(changed: dict[str, Any], sentence: str) ->
 def test_a_forecast_without_reuse_does_not_compare_its_threshold_with_a_single_change() -> None:
     line = report.run_line("Flux", statistics(computed=28, reused=0, reasons={"changed": 27}), 0.01, "forecast")
     assert line.endswith(" · nothing reused: too much changed from step to step for the threshold .01")
+
+
+def test_a_speedup_says_what_share_was_asked_for_and_what_came_of_it() -> None:
+    line = report.run_line("Flux", statistics(computed=14, reused=14), 0.0, "forecast", 2.0)
+    assert line == (
+        "Flux · 28 evaluations: 14 computed, 14 reused (50 %) · computed 50 %, asked 50 %"
+        " · mean change .09 · cache 3.1 MiB"
+    )
+
+
+def test_a_speedup_that_was_not_reached_says_what_was_in_its_way() -> None:
+    numbers = statistics(computed=20, reused=8, reasons={"sigma": 12, "hits": 2})
+    line = report.run_line("Flux", numbers, 0.0, "forecast", 2.0)
+    assert " · computed 71 %, asked 50 %: start, end or max_consecutive_cache_hits kept 14 · " in line
 
 
 @pytest.mark.parametrize(

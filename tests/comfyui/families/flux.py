@@ -58,6 +58,7 @@ OVIS = {
 CHROMA = {
     **{name: value for name, value in FLUX.items() if name != "guidance_embed"},
     "image_model": "chroma",
+    "vec_in_dim": None,
     "in_channels": 64,
     "out_channels": 64,
     "in_dim": 64,
@@ -104,12 +105,12 @@ FLUX_DEV = {
 }
 STAGES = ("double_blocks", "single_blocks")
 FAMILIES = {
-    "flux_dev": Family(FLUX_CLASS, FLUX, STAGES, published=FLUX_DEV),
-    "flux_schnell": Family(FLUX_CLASS, {**FLUX, "guidance_embed": False}, STAGES),
-    "flux_reference_latents": Family(FLUX_CLASS, FLUX, STAGES, extra=_reference_latents),
-    "flux2": Family(FLUX_CLASS, FLUX2, STAGES, latent=(1, 128, 8, 8)),
-    "ovis": Family(FLUX_CLASS, OVIS, STAGES),
-    "longcat": Family(FLUX_CLASS, LONGCAT, STAGES, context=3584),
+    "flux_dev": Family(FLUX_CLASS, FLUX, STAGES, core_config="Flux", published=FLUX_DEV),
+    "flux_schnell": Family(FLUX_CLASS, {**FLUX, "guidance_embed": False}, STAGES, core_config="FluxSchnell"),
+    "flux_reference_latents": Family(FLUX_CLASS, FLUX, STAGES, core_config="Flux", extra=_reference_latents),
+    "flux2": Family(FLUX_CLASS, FLUX2, STAGES, latent=(1, 128, 8, 8), core_config="Flux2"),
+    "ovis": Family(FLUX_CLASS, OVIS, STAGES, core_config="Flux"),
+    "longcat": Family(FLUX_CLASS, LONGCAT, STAGES, context=3584, core_config="LongCatImage"),
     "chroma": Family(CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma"),
     "chroma_skipping_blocks": Family(CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma", change=_skip_blocks),
     "chroma_radiance": Family(RADIANCE_CLASS, RADIANCE, STAGES, latent=(1, 3, 64, 64), core_config="ChromaRadiance"),

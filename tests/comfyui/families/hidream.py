@@ -34,10 +34,10 @@ def _llama(generator: torch.Generator) -> dict[str, Any]:
 
 
 def _llama_and_image(generator: torch.Generator) -> dict[str, Any]:
-    return {**_llama(generator), "concat_latent_image": torch.randn(1, 16, 16, 16, generator=generator)}
+    return {**_llama(generator), "concat_latent_image": torch.randn(1, 16, 8, 8, generator=generator)}
 
 
 FAMILIES = {
-    "hidream_i1": Family(MODEL_CLASS, IMAGE, STAGES, core_config="HiDream", extra=_llama),
-    "hidream_e1": Family(MODEL_CLASS, IMAGE, STAGES, core_config="HiDream", extra=_llama_and_image),
+    "hidream_i1": Family(MODEL_CLASS, IMAGE, STAGES, (1, 16, 8, 8), core_config="HiDream", extra=_llama),
+    "hidream_e1": Family(MODEL_CLASS, IMAGE, STAGES, (1, 16, 8, 8), core_config="HiDream", extra=_llama_and_image),
 }

@@ -18,12 +18,12 @@ AURA_FLOW: dict[str, Any] = {
 }
 MOCHI: dict[str, Any] = {
     "image_model": "mochi_preview",
-    "depth": 4,
+    "depth": 3,
     "patch_size": 2,
-    "num_heads": 2,
-    "hidden_size_x": 192,
-    "hidden_size_y": 96,
-    "mlp_ratio_x": 2.0,
+    "num_heads": 1,
+    "hidden_size_x": 96,
+    "hidden_size_y": 48,
+    "mlp_ratio_x": 128.0,  # The class insists on the hidden width of the MLP.
     "mlp_ratio_y": 2.0,
     "learn_sigma": False,
     "in_channels": 12,
@@ -78,12 +78,14 @@ AURA_FLOW_CLASS = "comfy.ldm.aura.mmdit.MMDiT"
 MOCHI_CLASS = "comfy.ldm.genmo.joint_model.asymm_models_joint.AsymmDiTJoint"
 COGVIDEOX_CLASS = "comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel"
 BOOGU_CLASS = "comfy.ldm.boogu.model.BooguTransformer2DModel"
+COGVIDEOX_TIMED = r"time_embedding|norm\d\.linear"
+BOOGU_TIMED = r"timestep_embedder|norm1\.linear"
 BOOGU_STAGES = ("double_stream_layers", "single_stream_layers")
 VIDEO = (1, 16, 3, 8, 8)
 
 
 def _mask(_generator: torch.Generator) -> dict[str, Any]:
-    return {"attention_mask": torch.ones(1, TOKENS)}
+    return {"attention_mask": torch.ones(1, TOKENS, dtype=torch.int64)}
 
 
 def _mask_and_reference(generator: torch.Generator) -> dict[str, Any]:
@@ -92,19 +94,28 @@ def _mask_and_reference(generator: torch.Generator) -> dict[str, Any]:
 
 FAMILIES = {
     "aura_flow": Family(
-        AURA_FLOW_CLASS, AURA_FLOW, ("double_layers", "single_layers"), (1, 4, 16, 16), core_config="AuraFlow"
+        AURA_FLOW_CLASS,
+        AURA_FLOW,
+        ("double_layers", "single_layers"),
+        (1, 4, 16, 16),
+        core_config="AuraFlow",
+        timed=r"^t_embedder",
     ),
     "mochi": Family(
         MOCHI_CLASS,
         MOCHI,
         ("blocks",),
-        (1, 12, 3, 8, 8),
+        (1, 12, 2, 8, 8),
         core_config="GenmoMochi",
         extra=_mask,
         published=MOCHI_PREVIEW,
     ),
-    "cogvideox": Family(COGVIDEOX_CLASS, COGVIDEOX, ("blocks",), VIDEO, published=COGVIDEOX_5B),
-    "cogvideox_image": Family(COGVIDEOX_CLASS, {**COGVIDEOX, "in_channels": 32}, ("blocks",), VIDEO),
-    "boogu": Family(BOOGU_CLASS, BOOGU, BOOGU_STAGES, core_config="Boogu", extra=_mask),
-    "boogu_edit": Family(BOOGU_CLASS, BOOGU, BOOGU_STAGES, core_config="Boogu", extra=_mask_and_reference),
+    "cogvideox": Family(COGVIDEOX_CLASS, COGVIDEOX, ("blocks",), VIDEO, timed=COGVIDEOX_TIMED, published=COGVIDEOX_5B),
+    "cogvideox_image": Family(
+        COGVIDEOX_CLASS, {**COGVIDEOX, "in_channels": 32}, ("blocks",), VIDEO, timed=COGVIDEOX_TIMED
+    ),
+    "boogu": Family(BOOGU_CLASS, BOOGU, BOOGU_STAGES, core_config="Boogu", timed=BOOGU_TIMED, extra=_mask),
+    "boogu_edit": Family(
+        BOOGU_CLASS, BOOGU, BOOGU_STAGES, core_config="Boogu", timed=BOOGU_TIMED, extra=_mask_and_reference
+    ),
 }

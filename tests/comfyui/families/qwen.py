@@ -40,6 +40,7 @@ JOY: dict[str, Any] = {
     "num_attention_heads": 1,
     "text_dim": 4096,
 }
+JOY_TIMED = r"^condition_embedder.time"
 BLOCKS = ("transformer_blocks",)
 
 
@@ -76,8 +77,14 @@ FAMILIES = {
         MAGE_CLASS, MAGE, BLOCKS, (1, 128, 8, 8), core_config="MageFlow", extra=_reference_latents(1, 128, 4, 4)
     ),
     "lens": Family(LENS_CLASS, LENS, BLOCKS, (1, 128, 8, 8)),
-    "joyimage": Family(JOY_CLASS, JOY, ("double_blocks",), (1, 16, 1, 16, 16), 4096),
+    "joyimage": Family(JOY_CLASS, JOY, ("double_blocks",), (1, 16, 1, 16, 16), 4096, timed=JOY_TIMED),
     "joyimage_edit": Family(
-        JOY_CLASS, JOY, ("double_blocks",), (1, 16, 1, 16, 16), 4096, extra=_reference_latents(*ONE_FRAME)
+        JOY_CLASS,
+        JOY,
+        ("double_blocks",),
+        (1, 16, 1, 16, 16),
+        4096,
+        timed=JOY_TIMED,
+        extra=_reference_latents(*ONE_FRAME),
     ),
 }

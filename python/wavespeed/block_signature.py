@@ -1,0 +1,78 @@
+"""What compiled code takes for granted about a block, as one value that can be compared.
+
+Compiled code of one block serves every block with the same signature. So torch need not check a hundred things about
+the block at each call, and a signature must hold all that the code may have taken in: classes, shapes, places and plain
+attributes of the block and of everything inside. Values of weights are no part of it: they are inputs of the code.
+"""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import torch
+
+PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
+SAME_OBJECT = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
+OWN_TO_MODULES = frozenset(vars(torch.nn.Module())) - {"training"} | {"_compiled_call_impl", "forward"}
+BOOKKEEPING = frozenset({"seed_key"})
+"""ComfyUI names every layer with it; read only where a layer applies LoRA patches itself, which is_left_out finds."""
+DEPTH = 4
+
+Signature = tuple[Any, ...]
+
+
+def is_left_out(block: torch.nn.Module) -> str:
+    """Half a sentence when a block cannot be compiled soundly as it is loaded now, else an empty text."""
+    for module in block.modules():
+        attributes = vars(module)
+        if attributes.get("_v") is not None:
+            return "its weights are moved by dynamic VRAM"
+        patches = (
+            "weight_function",
+            "bias_function",
+            "weight_lowvram_function",
+            "bias_lowvram_function",
+        )
+        if any(attributes.get(name) for name in patches):
+            return "LoRA patches are applied to its offloaded weights at each call"
+    return ""
+
+
+def of_block(block: torch.nn.Module) -> Signature:
+    return tuple((name, *_of_module(module, own_hooks=name != "")) for name, module in block.named_modules())
+
+
+def _of_module(module: torch.nn.Module, own_hooks: bool) -> Signature:
+    attributes = vars(module)
+    tensors = {**module._parameters, **module._buffers}
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values()) if own_hooks else ()
+    return (
+        type(module),
+        attributes.get("forward"),
+        tuple((name, _of_value(value, DEPTH)) for name, value in tensors.items()),
+        tuple(
+            (name, _of_value(value, DEPTH))
+            for name, value in sorted(attributes.items())
+            if name not in OWN_TO_MODULES and name not in BOOKKEEPING
+        ),
+        hooks,
+    )
+
+
+def _of_value(value: Any, depth: int) -> Any:
+    if isinstance(value, PLAIN):
+        return type(value), value
+    if isinstance(value, torch.Tensor):
+        return type(value), tuple(value.shape), value.stride(), value.dtype, value.device
+    if isinstance(value, SAME_OBJECT):
+        return value
+    if depth > 0:
+        if isinstance(value, (list, tuple)):
+            return type(value), tuple(_of_value(item, depth - 1) for item in value)
+        if isinstance(value, dict):
+            return dict, tuple((str(key), _of_value(item, depth - 1)) for key, item in value.items())
+        if hasattr(value, "__dict__"):
+            return type(value), tuple((name, _of_value(item, depth - 1)) for name, item in vars(value).items())
+    # Nothing is known about it, so only this very object is the same.
+    return type(value), id(value)

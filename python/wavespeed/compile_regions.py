@@ -1,0 +1,200 @@
+"""Compiled code of blocks: one region per kind of block and request, shared by all models of the process.
+
+A region never makes sampling fail: where torch cannot compile it, or where it gains nothing, its blocks run as they are
+from then on, and a sentence says why.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import types
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import dynamic_shapes
+from .speed_trial import SpeedTrial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+COMPILES_MAX = 16
+"""More graphs than this in one region mean that something changes at each call; then compiling never ends."""
+REGIONS_MAX = 64
+UNTIMED_BACKENDS = ("eager", "aot_eager")
+"""They exist to find faults, not to be fast, so they are not compared with the uncompiled block."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, as the native module has checked it."""
+
+    backend: str
+    options: dict[str, Any]
+    fullgraph: bool
+    dynamic: bool
+    canonical: str
+
+
+@dataclass(frozen=True)
+class Compile:
+    """One compilation: how long it took and what torch says about why an earlier one did not fit."""
+
+    seconds: float
+    graphs: int
+    reason: str
+
+
+def _call(forward: Callable[..., Any], block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return forward(block, *args, **kwargs)
+
+
+def _own_code(number: int) -> Callable[..., Any]:
+    """_call with a code object of its own. torch keeps compiled code, and its limit of recompiles, per code object."""
+    code = _call.__code__.replace(co_name=f"region_{number}")
+    return types.FunctionType(code, globals(), code.co_name)
+
+
+def _without_guards_on_the_block(guards: Sequence[Any]) -> list[bool]:
+    """The block's signature has chosen the region, so what torch would check about the block is known already.
+
+    Everything else stays: arguments, shapes, transformer_options, global settings. torch names what it checks by the
+    arguments of _call; what is global begins with G.
+    """
+    return [guard.name != "block" and not guard.name.startswith(("block.", "block[")) for guard in guards]
+
+
+def _can_drop_guards() -> bool:
+    """Whether this torch takes guard_filter_fn, and weights as inputs of compiled code and not as parts of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer ones always do, and deprecate the switch
+        inlined = getattr(torch._dynamo.config, "inline_inbuilt_nn_modules", True)
+    return bool(inlined) and hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe")
+
+
+def _graphs() -> int:
+    """How many graphs torch has compiled in this process; also by others, but not while a region is being called."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+def _latest_reason() -> str:
+    metrics = torch._dynamo.utils.get_compilation_metrics()
+    return (metrics[-1].recompile_reason or "") if metrics else ""
+
+
+def _problems() -> tuple[type[BaseException], ...]:
+    """What torch raises when it cannot compile, before it has run anything."""
+    found: list[type[BaseException]] = [torch._dynamo.exc.TorchDynamoException]
+    inductor = getattr(getattr(torch, "_inductor", None), "exc", None)
+    found += [getattr(inductor, name) for name in ("InductorError", "CppCompileError") if hasattr(inductor, name)]
+    return tuple(found)
+
+
+class Region:
+    """The compiled form of `forward` for all blocks of one signature.
+
+    signed: the region is chosen by the block's signature, which then takes the place of torch's checks of the block.
+    """
+
+    def __init__(self, number: int, name: str, forward: Callable[..., Any], request: Request, signed: bool) -> None:
+        import torch._dynamo  # takes a second, so not before somebody compiles
+        import torch._inductor.exc
+
+        self.name = name
+        self.forward = forward
+        self.stopped = ""
+        """A sentence once the region runs uncompiled for good."""
+        self.compiles: list[Compile] = []
+        self.lock = threading.RLock()
+        self.trial = SpeedTrial() if request.backend not in UNTIMED_BACKENDS else None
+        options = dict(request.options)
+        if signed and _can_drop_guards():
+            options["guard_filter_fn"] = _without_guards_on_the_block
+        self.compiled = torch.compile(
+            _own_code(number),
+            backend=request.backend,
+            fullgraph=request.fullgraph,
+            dynamic=True if request.dynamic else None,
+            options=options or None,
+        )
+
+    @property
+    def is_warm(self) -> bool:
+        return bool(self.compiles) or bool(self.stopped)
+
+    def eager(self, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.forward(block, *args, **kwargs)
+
+    def call(self, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, bool]:
+        """The block's result, and whether compiled code made it."""
+        if self.stopped:
+            return self.eager(block, args, kwargs), False
+        with self.lock:
+            dynamic_shapes.mark(args, kwargs)
+            before = _graphs()
+            begin = time.perf_counter()
+            try:
+                result = self._timed(block, args, kwargs)
+            except _problems() as problem:
+                self.stopped = f"{self.name} cannot be compiled and runs as it is: {_first_line(problem)}"
+                return self.eager(block, args, kwargs), False
+            graphs = _graphs() - before
+            if graphs:
+                self._compiled_now(Compile(time.perf_counter() - begin, graphs, _latest_reason()))
+            return result, True
+
+    def _timed(self, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.trial is None or not self.is_warm or self.trial.done:
+            return self.compiled(self.forward, block, args, kwargs)
+        result = self.trial.call(
+            partial(self.forward, block), lambda *a, **k: self.compiled(self.forward, block, a, k), args, kwargs
+        )
+        if self.trial.lost:
+            milliseconds = (1000 * self.trial.compiled, 1000 * self.trial.eager)
+            self.stopped = (
+                f"{self.name} takes {milliseconds[0]:.2f} ms compiled and {milliseconds[1]:.2f} ms as it is, "
+                "so it runs as it is."
+            )
+        return result
+
+    def _compiled_now(self, compile_: Compile) -> None:
+        self.compiles.append(compile_)
+        if self.trial is not None and not self.trial.done:
+            self.trial.restart()
+        if len(self.compiles) >= COMPILES_MAX:
+            self.stopped = (
+                f"{self.name} was compiled {COMPILES_MAX} times, because something about it changes at each call, "
+                "and runs as it is from now on."
+            )
+
+
+def _first_line(problem: BaseException) -> str:
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return lines[0] if lines else type(problem).__name__
+
+
+class Regions:
+    """All regions of the process; the least recently used ones are dropped."""
+
+    def __init__(self) -> None:
+        self._regions: OrderedDict[Any, Region] = OrderedDict()
+        self._made = 0
+        self._lock = threading.Lock()
+
+    def get(self, name: str, forward: Callable[..., Any], request: Request, signature: Any) -> Region:
+        """signature: of the block, or anything else that stands for what is compiled; None is for unsigned regions."""
+        key = (forward, request.canonical, signature)
+        with self._lock:
+            region = self._regions.get(key)
+            if region is None:
+                self._made += 1
+                region = self._regions[key] = Region(self._made, name, forward, request, signature is not None)
+                if len(self._regions) > REGIONS_MAX:
+                    self._regions.popitem(last=False)
+            self._regions.move_to_end(key)
+            return region

@@ -1,0 +1,193 @@
+/* The plan of a set speedup: what it learns from the sigmas of a run, and that it computes the share it was asked for. */
+#include "wavespeed/plan.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { STEPS = 20, MOST_EVALUATIONS = 3 * STEPS };
+
+static double schedule[STEPS + 1];
+
+static int fill_schedule(void **state) {
+    (void)state;
+    for (int i = 0; i <= STEPS; ++i) {
+        schedule[i] = 1.0 - (double)i / STEPS;
+    }
+    return 0;
+}
+
+/* The sigmas at which a sampler evaluates; returns how many. */
+typedef size_t (*sampler)(double sigmas[MOST_EVALUATIONS]);
+
+static size_t euler(double sigmas[MOST_EVALUATIONS]) {
+    memcpy(sigmas, schedule, STEPS * sizeof(*sigmas));
+    return STEPS;
+}
+
+static size_t heun(double sigmas[MOST_EVALUATIONS]) {
+    size_t n = 0;
+    for (int i = 0; i < STEPS; ++i) {
+        sigmas[n++] = schedule[i];
+        if (i + 1 < STEPS) {
+            sigmas[n++] = schedule[i + 1];
+        }
+    }
+    return n;
+}
+
+/* Evaluations between two sigmas of the schedule, none in the step to zero. */
+static size_t with_inner(double sigmas[MOST_EVALUATIONS], int inner) {
+    size_t n = 0;
+    for (int i = 0; i < STEPS; ++i) {
+        sigmas[n++] = schedule[i];
+        for (int j = 1; j <= inner && i + 1 < STEPS; ++j) {
+            sigmas[n++] = schedule[i] + (schedule[i + 1] - schedule[i]) * j / (inner + 1);
+        }
+    }
+    return n;
+}
+
+static size_t dpm_2(double sigmas[MOST_EVALUATIONS]) {
+    return with_inner(sigmas, 1);
+}
+
+static size_t seeds_3(double sigmas[MOST_EVALUATIONS]) {
+    return with_inner(sigmas, 2);
+}
+
+static const sampler samplers[] = {euler, heun, dpm_2, seeds_3};
+enum { SAMPLERS = sizeof(samplers) / sizeof(samplers[0]) };
+
+static void sigmas_find_their_step(void **state) {
+    (void)state;
+    assert_int_equal(ws_schedule_index(schedule, STEPS + 1, 1.0), 0);
+    assert_int_equal(ws_schedule_index(schedule, STEPS + 1, 1.5), 0);
+    assert_int_equal(ws_schedule_index(schedule, STEPS + 1, 0.5), 10);
+    assert_int_equal(ws_schedule_index(schedule, STEPS + 1, 0.5 * (1.0 + 1e-8)), 10);
+    assert_int_equal(ws_schedule_index(schedule, STEPS + 1, 0.49), 10);
+    assert_int_equal(ws_schedule_index(schedule, STEPS + 1, 1e-9), STEPS - 1);
+    assert_int_equal(ws_schedule_index(schedule, 0, 0.5), 0);
+    assert_int_equal(ws_schedule_index(schedule, STEPS + 1, (double)NAN), 0);
+}
+
+static void what_is_left_is_known_from_the_third_step_on(void **state) {
+    (void)state;
+    for (size_t s = 0; s < SAMPLERS; ++s) {
+        double sigmas[MOST_EVALUATIONS];
+        int64_t visits[STEPS] = {0};
+        const size_t n = samplers[s](sigmas);
+        for (size_t i = 0; i < n; ++i) {
+            const size_t index = ws_schedule_index(schedule, STEPS + 1, sigmas[i]);
+            ++visits[index];
+            const size_t left = ws_evaluations_left(schedule, STEPS + 1, visits, index);
+            if (index >= 2) {
+                assert_int_equal(left, n - 1 - i);
+            }
+        }
+    }
+}
+
+static void a_schedule_that_ends_above_zero_keeps_the_last_steps_evaluations(void **state) {
+    (void)state;
+    const double cut[] = {1.0, 0.8, 0.6};
+    const int64_t visits[] = {2, 1};
+    assert_int_equal(ws_evaluations_left(cut, 3, visits, 1), 1);
+}
+
+static void without_a_schedule_nothing_is_left(void **state) {
+    (void)state;
+    const int64_t visits[] = {1};
+    assert_int_equal(ws_evaluations_left(schedule, 0, visits, 0), 0);
+    assert_int_equal(ws_evaluations_left(schedule, 1, visits, 0), 0);
+}
+
+/* Runs a plan to its end. left_out: per evaluation; returns how many were computed. */
+static int64_t follow(sampler evaluations_of, double speedup, bool left_out[MOST_EVALUATIONS], size_t *evaluations) {
+    double sigmas[MOST_EVALUATIONS];
+    int64_t visits[STEPS] = {0};
+    int64_t computed = 0;
+    int64_t gap = 1;
+    *evaluations = evaluations_of(sigmas);
+    for (size_t i = 0; i < *evaluations; ++i) {
+        const size_t index = ws_schedule_index(schedule, STEPS + 1, sigmas[i]);
+        ++visits[index];
+        const ws_plan plan = {.speedup = speedup,
+                              .evaluations = (int64_t)i,
+                              .computed = computed,
+                              .gap = gap,
+                              .left = (int64_t)ws_evaluations_left(schedule, STEPS + 1, visits, index)};
+        left_out[i] = ws_plan_leaves_out(&plan);
+        computed += left_out[i] ? 0 : 1;
+        gap = left_out[i] ? gap + 1 : 1;
+    }
+    return computed;
+}
+
+static void the_share_asked_for_is_computed(void **state) {
+    (void)state;
+    const double speedups[] = {1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0};
+    for (size_t s = 0; s < SAMPLERS; ++s) {
+        for (size_t i = 0; i < sizeof(speedups) / sizeof(speedups[0]); ++i) {
+            bool left_out[MOST_EVALUATIONS];
+            size_t n = 0;
+            const int64_t computed = follow(samplers[s], speedups[i], left_out, &n);
+            assert_true(fabs((double)computed - (double)n / speedups[i]) <= 1.0);
+            assert_false(left_out[0] || left_out[1] || left_out[n - 1]);
+        }
+    }
+}
+
+static void gaps_are_even(void **state) {
+    (void)state;
+    bool left_out[MOST_EVALUATIONS];
+    size_t n = 0;
+    (void)follow(euler, 2.0, left_out, &n);
+    size_t row = 0;
+    size_t longest = 0;
+    for (size_t i = 0; i < n; ++i) {
+        row = left_out[i] ? row + 1 : 0;
+        longest = row > longest ? row : longest;
+    }
+    assert_true(longest <= 2);
+}
+
+static void four_are_computed_however_much_is_asked(void **state) {
+    (void)state;
+    bool left_out[MOST_EVALUATIONS];
+    size_t n = 0;
+    assert_int_equal(follow(euler, 10.0, left_out, &n), 4);
+}
+
+static void what_was_computed_beyond_the_plan_is_saved_later(void **state) {
+    (void)state;
+    ws_plan plan = {.speedup = 2.0, .evaluations = 10, .computed = 5, .gap = 2, .left = 9};
+    assert_false(ws_plan_leaves_out(&plan));
+    assert_true(ws_plan_has_budget(&plan));
+    plan.computed = 8;
+    assert_true(ws_plan_leaves_out(&plan));
+    plan.computed = 10; /* all of the budget is gone */
+    assert_true(ws_plan_leaves_out(&plan));
+    assert_false(ws_plan_has_budget(&plan));
+    plan.left = 0;
+    assert_false(ws_plan_leaves_out(&plan));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sigmas_find_their_step),
+        cmocka_unit_test(what_is_left_is_known_from_the_third_step_on),
+        cmocka_unit_test(a_schedule_that_ends_above_zero_keeps_the_last_steps_evaluations),
+        cmocka_unit_test(without_a_schedule_nothing_is_left),
+        cmocka_unit_test(the_share_asked_for_is_computed),
+        cmocka_unit_test(gaps_are_even),
+        cmocka_unit_test(four_are_computed_however_much_is_asked),
+        cmocka_unit_test(what_was_computed_beyond_the_plan_is_saved_later),
+    };
+    return cmocka_run_group_tests(tests, fill_schedule, NULL);
+}

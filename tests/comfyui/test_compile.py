@@ -1,0 +1,426 @@
+"""Compile Model+ in the real ComfyUI: how often torch compiles, and that the picture stays what it is.
+
+Counted with the backend "eager", which compiles nothing to machine code and so computes the very same bits.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from in_process import NEVER, USUAL, relative_difference
+from tiny_models import build, conditioning
+
+if TYPE_CHECKING:
+    from in_process import ComfyUI
+
+NODE = "EnhancedCompileModel"
+STEPS = 4
+WIDGETS: dict[str, Any] = {
+    "is_patcher": True,
+    "object_to_patch": "diffusion_model",
+    "compiler": "torch.compile",
+    "fullgraph": False,
+    "dynamic": False,
+    "mode": "",
+    "options": "",
+    "disable": False,
+    "backend": "eager",
+    "unique_id": "compile",
+}
+
+
+def compiled(comfy: ComfyUI, model: Any, **inputs: Any) -> Any:
+    return comfy.call(NODE, model=model, **{**WIDGETS, **inputs})
+
+
+class Compiles:
+    """Counts what torch compiles meanwhile."""
+
+    def __enter__(self) -> Compiles:
+        import torch._dynamo
+
+        self._counters = torch._dynamo.utils.counters
+        self._graphs, self._breaks = self._now()
+        return self
+
+    def _now(self) -> tuple[int, int]:
+        return self._counters["stats"]["unique_graphs"], sum(self._counters["graph_break"].values())
+
+    @property
+    def graphs(self) -> int:
+        return self._now()[0] - self._graphs
+
+    @property
+    def breaks(self) -> int:
+        return self._now()[1] - self._breaks
+
+    def __exit__(self, *_exception: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler(comfy: ComfyUI) -> None:
+    """Each test begins with nothing compiled."""
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    node = comfy.nodes[NODE]
+    regions = node.run.__self__.regions
+    regions._regions.clear()
+
+
+def sample(
+    model: Any, *, size: tuple[int, int] = (16, 16), batch: int = 1, tokens: int = 6, cfg: float = 1.0
+) -> torch.Tensor:
+    empty = torch.zeros((batch, 16, *size))
+    positive, negative = conditioning("flux_dev", seed=1), conditioning("flux_dev", seed=2)
+    for cond in (positive, negative):
+        cond[0][0] = cond[0][0][:, :1].expand(-1, tokens, -1).clone()
+    with torch.inference_mode():
+        return comfy_sample(model, empty, positive, negative, cfg)
+
+
+def comfy_sample(model: Any, empty: torch.Tensor, positive: Any, negative: Any, cfg: float) -> torch.Tensor:
+    import comfy.sample
+
+    noise = comfy.sample.prepare_noise(empty, 1)
+    return comfy.sample.sample(
+        model, noise, STEPS, cfg, "euler", "simple", positive, negative, empty, denoise=1.0, disable_pbar=True, seed=1
+    )
+
+
+ELEVEN: list[tuple[str, dict[str, Any]]] = [
+    ("first", {}),
+    ("same", {}),
+    ("wider", {"size": (16, 24)}),
+    ("higher", {"size": (32, 16)}),
+    ("larger", {"size": (40, 40)}),
+    ("longer prompt", {"tokens": 12}),
+    ("longest prompt", {"tokens": 20}),
+    ("cfg", {"cfg": 3.0}),
+    ("batch 2", {"batch": 2}),
+    ("batch 3", {"batch": 3}),
+    ("back", {}),
+]
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_eleven_runs_compile_four_regions(comfy: ComfyUI, dynamic: bool) -> None:
+    model = comfy.model("flux_dev")
+    behind = compiled(comfy, model, dynamic=dynamic)
+    counts = {}
+    for name, how in ELEVEN:
+        plain = sample(model, **how)
+        with Compiles() as compiles:
+            latent = sample(behind, **how)
+        counts[name] = compiles.graphs
+        assert compiles.breaks == 0
+        assert torch.equal(latent, plain), name
+    assert counts == {name: {"first": 2, "cfg": 2}.get(name, 0) for name, _ in ELEVEN}
+
+
+def test_core_node_beside_it_compiles_more(comfy: ComfyUI, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same eleven runs behind ComfyUI's own TorchCompileModel, which compiles the model as a whole."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    behind = comfy.model("flux_dev")
+    set_torch_compile_wrapper(model=behind, backend="eager")
+    counts = {}
+    for name, how in ELEVEN:
+        with Compiles() as compiles:
+            sample(behind, **how)
+        counts[name] = compiles.graphs
+    with capsys.disabled():
+        print(f"\nwhole models compiled by core's node: {sum(counts.values())} in eleven runs: {counts}")
+    assert sum(counts.values()) > 4
+
+
+def test_another_prompt_checkpoint_or_lora_compiles_nothing(comfy: ComfyUI) -> None:
+    model, other = comfy.model("flux_dev"), build("flux_dev", seed=99)
+    sample(compiled(comfy, model))
+    for again in (model, other, lora(model, 0.5), lora(model, 2.0), model):
+        plain = sample(again)
+        with Compiles() as compiles:
+            assert torch.equal(sample(compiled(comfy, again)), plain)
+        assert compiles.graphs == 0
+
+
+def lora(model: Any, strength: float) -> Any:
+    patched = model.clone()
+    weights = {
+        f"diffusion_model.{name}": ("diff", (torch.full_like(weight, 0.01),))
+        for name, weight in model.model.diffusion_model.named_parameters()
+        if name.endswith("linear1.weight")
+    }
+    assert patched.add_patches(weights, strength)
+    return patched
+
+
+ORDERS = {
+    "compile, cache": lambda comfy, model, threshold: comfy.cached(compiled(comfy, model), threshold),
+    "cache, compile": lambda comfy, model, threshold: compiled(comfy, comfy.cached(model, threshold)),
+    "twice": lambda comfy, model, threshold: compiled(comfy, comfy.cached(compiled(comfy, model), threshold)),
+    "lora first": lambda comfy, model, threshold: comfy.cached(compiled(comfy, lora(model, 1.0)), threshold),
+    "lora last": lambda comfy, model, threshold: lora(compiled(comfy, comfy.cached(model, threshold)), 1.0),
+}
+
+
+@pytest.mark.parametrize("threshold", [NEVER, USUAL])
+@pytest.mark.parametrize("order", ORDERS)
+def test_order_of_the_nodes_does_not_matter(comfy: ComfyUI, order: str, threshold: float) -> None:
+    model = comfy.model("flux_dev")
+    reference = comfy.sample(comfy.cached(lora(model, 1.0) if "lora" in order else model, threshold))
+    with Compiles() as compiles:
+        run = comfy.sample(ORDERS[order](comfy, model, threshold))
+    assert compiles.graphs == 2
+    assert torch.equal(run.latent, reference.latent)
+    assert run.calls == reference.calls
+    assert (run.calls[1] < run.calls[0]) == (threshold == USUAL)
+
+
+def test_a_patch_added_after_the_first_run_takes_effect(comfy: ComfyUI) -> None:
+    model = comfy.model("flux_dev")
+    behind = compiled(comfy, model)
+    sample(behind)
+
+    def by_block(q: Any, k: Any, v: Any, pe: Any = None, attn_mask: Any = None, extra_options: Any = None) -> Any:
+        return {"q": q * (1.0 + 0.1 * extra_options["block_index"]), "k": k, "v": v, "pe": pe, "attn_mask": attn_mask}
+
+    results = []
+    for patched in (model, behind):
+        patched = patched.clone()
+        patched.set_model_patch(by_block, "attn1_patch")
+        results.append(sample(patched))
+    assert torch.equal(*results)
+    assert not torch.equal(results[0], sample(model))
+
+
+def test_an_option_changed_between_runs_takes_effect(comfy: ComfyUI) -> None:
+    model = comfy.model("flux_dev")
+
+    def scaled(q: Any, k: Any, v: Any, pe: Any = None, attn_mask: Any = None, extra_options: Any = None) -> Any:
+        return {"q": q * extra_options["strength"], "k": k, "v": v, "pe": pe, "attn_mask": attn_mask}
+
+    for strength in (1.0, 2.0, 0.5):
+        results = []
+        for patched in (model.clone(), compiled(comfy, model)):
+            patched.set_model_patch(scaled, "attn1_patch")
+            patched.model_options["transformer_options"]["strength"] = strength
+            results.append(sample(patched))
+        assert torch.equal(*results)
+
+
+def test_disable_takes_effect_at_once_and_keeps_the_code(comfy: ComfyUI) -> None:
+    model = comfy.model("flux_dev")
+    behind = compiled(comfy, model)
+    sample(behind)
+    with Compiles() as compiles:
+        run = comfy.sample(compiled(comfy, behind, disable=True))
+        assert "compiled" not in run.text
+        comfy.sample(behind)
+    assert compiles.graphs == 0
+
+
+def test_the_node_says_what_was_done(comfy: ComfyUI) -> None:
+    behind = compiled(comfy, comfy.model("flux_dev"))
+    assert "Flux · 2 regions, 7 blocks · compiled 100 % of calls · 2 compiles (" in comfy.sample(behind).text
+    assert comfy.sample(behind).text == "Flux · 2 regions, 7 blocks · compiled 100 % of calls · 0 compiles"
+    text = comfy.sample(behind, cfg=2.0).text
+    assert "compiled again because the batch size changed" in text or "compiled again because a size changed" in text
+
+
+def test_a_block_that_cannot_be_compiled_runs_as_it_is(comfy: ComfyUI) -> None:
+    model = comfy.model("flux_dev")
+
+    def untraceable(q: Any, k: Any, v: Any, pe: Any = None, attn_mask: Any = None, extra_options: Any = None) -> Any:
+        torch._dynamo.graph_break()
+        return {"q": q, "k": k, "v": v, "pe": pe, "attn_mask": attn_mask}
+
+    behind = compiled(comfy, model, fullgraph=True)
+    behind.set_model_patch(untraceable, "attn1_patch")
+    run = comfy.sample(behind)
+    assert torch.equal(run.latent, comfy.sample(model).latent)
+    assert "cannot be compiled and runs as it is: " in run.text
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_inductor_computes_the_same_picture(comfy: ComfyUI, dynamic: bool) -> None:
+    model = comfy.model("flux_dev")
+    run = comfy.sample(compiled(comfy, model, backend="inductor", dynamic=dynamic), steps=8)
+    assert relative_difference(run.latent, comfy.sample(model, steps=8).latent) < 1e-4
+    assert "2 regions" in run.text
+    sys.stderr.write(f"\n{run.text}\n")
+
+
+def test_the_widgets_of_an_old_workflow(comfy: ComfyUI) -> None:
+    names = [name for name in comfy.nodes[NODE].INPUT_TYPES()["required"] if name != "model"]
+    old = [True, "diffusion_model", "torch.compile", False, False, "", "", False, "inductor"]
+    assert comfy.call(NODE, model=comfy.model("flux_dev"), **dict(zip(names, old, strict=True))) is not None
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"compiler": "input.evil.f"},
+        {"compiler": "functools.partial"},
+        {"backend": "dynamo_minifier_backend"},
+        {"mode": "max-autotune", "backend": "cudagraphs"},
+        {"options": '{"cpp.cxx": ["sh -c \'touch x\'"]}', "backend": "inductor"},
+        {"options": '{"cpp.march": "x86-64 -wrapper sh,-c,id"}', "backend": "inductor"},
+        {"options": '{"trace.enabled": true, "trace.debug_dir": "x"}', "backend": "inductor"},
+        {"options": '{"guard_filter_fn": "os.system"}', "backend": "inductor"},
+        {"options": '{"max_autotune": true,}', "backend": "inductor"},
+        {"object_to_patch": "diffusion_model.__class__"},
+        {"object_to_patch": "a.b.c.d.e.f.g.h.i"},
+    ],
+)
+def test_hostile_requests_reach_nothing(comfy: ComfyUI, inputs: dict[str, Any]) -> None:
+    model = comfy.model("flux_dev")
+    widgets = {**WIDGETS, **inputs}
+    validated = {name: widgets[name] for name in ("object_to_patch", "compiler", "mode", "options", "backend")}
+    with recorded_events() as events:
+        sentence = comfy.nodes[NODE].VALIDATE_INPUTS(**validated)
+        with pytest.raises(ValueError, match=r"\.$") as problem:
+            compiled(comfy, model, **inputs)
+    assert sentence == str(problem.value)
+    assert sentence.endswith(".")
+    assert events == []
+
+
+EVENTS: list[str] | None = None
+
+
+def _record(event: str, arguments: tuple[Any, ...]) -> None:
+    written = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+    if EVENTS is not None and (
+        written
+        or event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.mkdir", "import")
+    ):
+        EVENTS.append(f"{event} {arguments[0]}")
+
+
+class recorded_events:
+    """Files opened for writing, processes and imports meanwhile. An audit hook cannot be removed, so there is one."""
+
+    added = False
+
+    def __enter__(self) -> list[str]:
+        global EVENTS
+        if not recorded_events.added:
+            sys.addaudithook(_record)
+            recorded_events.added = True
+        EVENTS = []
+        return EVENTS
+
+    def __exit__(self, *_exception: object) -> None:
+        global EVENTS
+        EVENTS = None
+
+
+FAMILY_RUNS = (("first", {}), ("same", {}), ("another seed", {"seed": 7}), ("cfg", {"cfg": 3.0}), ("back", {}))
+COUNTS = {
+    "flux_dev": (2, 0, 0, 2, 0),
+    "flux2": (2, 0, 0, 2, 0),
+    "longcat": (2, 0, 0, 2, 0),
+    "chroma": (2, 0, 0, 2, 0),
+    "sd3": (2, 0, 0, 2, 0),
+    "sd35": (4, 0, 0, 4, 0),
+    "wan": (1, 0, 0, 1, 0),
+}
+"""Compiles in each of FAMILY_RUNS. SD3's last block gives no text and the first of SD3.5 attend twice: other kinds of
+blocks. The very first of SD3.5 also gets its input in another order in memory (strides), which costs one more."""
+
+
+@pytest.mark.parametrize("family", COUNTS)
+def test_other_families_compile_as_often_as_they_have_kinds_of_blocks(comfy: ComfyUI, family: str) -> None:
+    model = comfy.model(family)
+    behind = compiled(comfy, model)
+    counts = []
+    for name, how in FAMILY_RUNS:
+        plain = comfy.sample(model, family, steps=STEPS, **how)
+        with Compiles() as compiles:
+            run = comfy.sample(behind, family, steps=STEPS, **how)
+        counts.append(compiles.graphs)
+        assert compiles.breaks == 0
+        assert torch.equal(run.latent, plain.latent), name
+        assert run.calls == plain.calls
+    assert tuple(counts) == COUNTS[family]
+
+
+def test_a_vae_is_compiled_and_the_original_is_not(comfy: ComfyUI) -> None:
+    vae = comfy.call("VAELoader", vae_name="wavespeed_demo_vae.safetensors")
+    latent = torch.randn(1, 16, 8, 8)
+    decoded = []
+    for used in (vae, compiled(comfy, vae, is_patcher=False, object_to_patch="taesd_decoder"), vae):
+        with Compiles() as compiles, torch.inference_mode():
+            decoded.append(used.decode(latent))
+        decoded.append(compiles.graphs)
+    plain, none, behind, some, again, none_again = decoded
+    assert torch.equal(plain, behind)
+    assert torch.equal(plain, again)
+    assert (none, bool(some), none_again) == (0, True, 0)
+    assert vars(vae.first_stage_model.taesd_decoder).get("_compiled_call_impl") is None
+
+
+def test_a_wrong_object_is_answered_with_the_names_there_are(comfy: ComfyUI) -> None:
+    vae = comfy.call("VAELoader", vae_name="wavespeed_demo_vae.safetensors")
+    with pytest.raises(ValueError, match=r"It has: .*decoder"):
+        compiled(comfy, vae, is_patcher=False)
+    with pytest.raises(ValueError, match=r"It has: .*diffusion_model"):
+        compiled(comfy, comfy.model("flux_dev"), object_to_patch="decoder")
+    with pytest.raises(TypeError, match="switch is_patcher off"):
+        compiled(comfy, vae)
+    with pytest.raises(TypeError, match="no model patcher inside"):
+        compiled(comfy, object(), is_patcher=False)
+
+
+def test_what_the_signature_stands_for_is_noticed_when_it_changes(comfy: ComfyUI) -> None:
+    """torch no longer checks the block itself, so a changed block must come to other code."""
+    model = build("flux_dev")
+    behind = compiled(comfy, model)
+    first = sample(behind)
+    block = model.model.diffusion_model.single_blocks[1]
+    block.mlp_act = torch.nn.ReLU()
+    changed = sample(behind)
+    assert torch.equal(changed, sample(model))
+    assert not torch.equal(changed, first)
+    block.norm.query_norm.eps = 0.5
+    again = sample(behind)
+    assert torch.equal(again, sample(model))
+    assert not torch.equal(again, changed)
+
+
+def test_another_attention_function_is_noticed(comfy: ComfyUI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other nodes exchange it for the whole process."""
+    flux_math = importlib.import_module("comfy.ldm.flux.math")
+    original = flux_math.optimized_attention
+
+    def doubled(q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(q, k, v * 2, *args, **kwargs)
+
+    model = comfy.model("flux_dev")
+    behind = compiled(comfy, model)
+    first = sample(behind)
+    monkeypatch.setattr(flux_math, "optimized_attention", doubled)
+    changed = sample(behind)
+    assert torch.equal(changed, sample(model))
+    assert not torch.equal(changed, first)
+
+
+def test_blocks_with_patches_on_offloaded_weights_run_as_they_are(comfy: ComfyUI) -> None:
+    model = comfy.model("flux_dev")
+    plain = sample(model)
+    layer = model.model.diffusion_model.single_blocks[1].linear1
+    layer.weight_function.append(lambda weight: weight * 1.5)
+    try:
+        run = comfy.sample(compiled(comfy, model), steps=STEPS)
+        reference = comfy.sample(model, steps=STEPS)
+    finally:
+        layer.weight_function.clear()
+    assert torch.equal(run.latent, reference.latent)
+    assert not torch.equal(run.latent, plain)
+    assert "1 blocks run as they are: LoRA patches are applied to its offloaded weights" in run.text
