@@ -69,7 +69,7 @@ def widgets(declared_inputs: dict[str, Any], values: list[Any], prefix: str = ""
     """
     for name, declared in declared_inputs.items():
         kind, options = widget_type(declared), options_of(declared)
-        if not kind or options.get("hidden"):
+        if not kind:
             continue
         value = values.pop(0) if values else default_of(declared)
         yield prefix + name, declared, value
