@@ -141,7 +141,7 @@ def plot(lines: list[dict[str, Any]]) -> Image.Image:
         large,
     )
     pen.text((width - right, height - 8), "evaluations computed", INK, font, anchor="rd")
-    for (method, values), colour in zip(found.items(), COLOURS, strict=False):
+    for values, colour in zip(found.values(), COLOURS, strict=False):
         points = [place(share, value) for share, value in zip(SHARES, values, strict=True) if not np.isnan(value)]
         pen.line(points, colour, 3)
         for across, down in points:
