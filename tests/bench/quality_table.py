@@ -147,8 +147,10 @@ def plot(lines: list[dict[str, Any]]) -> Image.Image:
         for across, down in points:
             pen.ellipse((across - 4, down - 4, across + 4, down + 4), colour)
     for row, (method, colour) in enumerate(zip(found, COLOURS, strict=False)):
-        pen.rectangle((left + 12, top + 14 + 20 * row, left + 32, top + 18 + 20 * row), colour)
-        pen.text((left + 40, top + 8 + 20 * row), method, colour, font)
+        pen.rectangle(
+            (left + 12, height - bottom - 116 + 20 * row, left + 32, height - bottom - 112 + 20 * row), colour
+        )
+        pen.text((left + 40, height - bottom - 122 + 20 * row), method, colour, font)
     return image
 
 
