@@ -128,7 +128,8 @@ class Quality:
                 "psnr_truth": decibels(drawn.picture, truth.picture),
             }
 
-        yield line(FULL, 0.0, full)
+        if wanted(FULL, 0.0):
+            yield line(FULL, 0.0, full)
         for method, value in todo:
             if method == "fewer steps":
                 steps = max(1, round(value * self.setting.steps))

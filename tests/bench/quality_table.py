@@ -141,14 +141,16 @@ def plot(lines: list[dict[str, Any]]) -> Image.Image:
         large,
     )
     pen.text((width - right, height - 8), "evaluations computed", INK, font, anchor="rd")
-    for (method, values), colour in zip(found.items(), COLOURS, strict=False):
+    for values, colour in zip(found.values(), COLOURS, strict=False):
         points = [place(share, value) for share, value in zip(SHARES, values, strict=True) if not np.isnan(value)]
         pen.line(points, colour, 3)
         for across, down in points:
             pen.ellipse((across - 4, down - 4, across + 4, down + 4), colour)
     for row, (method, colour) in enumerate(zip(found, COLOURS, strict=False)):
-        pen.rectangle((left + 12, top + 14 + 20 * row, left + 32, top + 18 + 20 * row), colour)
-        pen.text((left + 40, top + 8 + 20 * row), method, colour, font)
+        pen.rectangle(
+            (left + 12, height - bottom - 116 + 20 * row, left + 32, height - bottom - 112 + 20 * row), colour
+        )
+        pen.text((left + 40, height - bottom - 122 + 20 * row), method, colour, font)
     return image
 
 
