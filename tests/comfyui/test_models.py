@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matrix import Matrix, Row
 
 TOLERANCE = 1e-6
-VISIBLE = 1e-4
+VISIBLE = 1e-5
 """Reuse must show: else the tolerance above would say nothing."""
 SHORT, TEN = 4, 10
 

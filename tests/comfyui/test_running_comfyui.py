@@ -29,6 +29,7 @@ INPUTS = [
     "end",
     "max_consecutive_cache_hits",
     "strategy",
+    "speedup",
     "cache_device",
 ]
 
