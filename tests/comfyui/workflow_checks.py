@@ -94,7 +94,7 @@ def problems_of_links(workflow: dict[str, Any]) -> list[str]:
             continue
         if link not in (output["links"] or []) or slot["link"] != link or output["type"] != kind:
             found.append(f"link {link} and its slots disagree")
-        if slot["type"] not in (kind, "*"):
+        if slot["type"] != kind and "*" not in (slot["type"], kind):
             found.append(f"link {link} brings a {kind} to a slot for a {slot['type']}")
     used = {entry[0] for entry in workflow["links"]}
     for node in workflow["nodes"]:
