@@ -53,7 +53,7 @@ class Discovery:
     def _check(self, observed: architecture.Architecture, call: ModelCall, open_member: Callable[..., Member]) -> Any:
         """Computes the call, and reuses it at once."""
         member = open_member(observed, threshold=ALWAYS, sigma_start=math.inf, sigma_end=-math.inf,
-                             max_consecutive_hits=-1, strategy="classic")  # fmt: skip
+                             max_consecutive_hits=-1, strategy="classic", speedup=0.0)  # fmt: skip
         results = []
         try:
             for _ in range(2):

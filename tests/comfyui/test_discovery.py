@@ -126,3 +126,11 @@ def test_a_hit_of_a_discovered_model_reproduces_the_computed_output(
     model = comfy.cached(hidden("sd35"), ALL)
     outputs = comfy.evaluate(model, "sd35", [Evaluation()] * 4).outputs
     assert difference(outputs[3], outputs[2]) <= 1e-6
+
+
+def test_a_set_speedup_does_not_stand_in_the_way_of_the_proof(comfy: ComfyUI, hidden: Callable[[str], Any]) -> None:
+    """Its plan computes the first two evaluations whatever they say; the proof needs the second to be reused."""
+    model = hidden("flux_dev")
+    run = comfy.sample(comfy.cached(model, strategy="forecast", speedup=2.0), steps=SHORT)
+    assert "Passed through" not in run.text
+    assert run.reused > 0
