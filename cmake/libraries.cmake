@@ -25,6 +25,7 @@ set(WAVESPEED_PYTHON_SOURCES
   src/python/plan.c
   src/python/session_object.c
   src/python/streams.c
+  src/python/tensors.c
   src/python/torch_shim.c)
 set(WAVESPEED_TORCH_SOURCES
   src/torch/shim.cpp)

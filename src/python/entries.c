@@ -33,22 +33,6 @@ bool ws_entries_recover_memory(SessionObject *session) {
     return true;
 }
 
-/* Size of the batch, or -1 with an exception. */
-static Py_ssize_t rows_of(const SessionObject *session, PyObject *tensor, const ws_names *names) {
-    PyObject *const shape = PyObject_GetAttr(tensor, names->shape); /* new */
-    if (shape == NULL) {
-        return -1;
-    }
-    PyObject *const first = PySequence_GetItem(shape, session->batch_dim); /* new */
-    Py_DECREF(shape);
-    if (first == NULL) {
-        return -1;
-    }
-    const Py_ssize_t rows = PyLong_AsSsize_t(first);
-    Py_DECREF(first);
-    return rows;
-}
-
 /* Rows of one cond: the tensor itself when there is only one, else a view. New reference. */
 static PyObject *cond_rows(const SessionObject *session, PyObject *tensor, Py_ssize_t cond, Py_ssize_t conds, Py_ssize_t rows,
                            const ws_names *names) {
@@ -64,34 +48,21 @@ static PyObject *cond_rows(const SessionObject *session, PyObject *tensor, Py_ss
     return view;
 }
 
-/* 1 if both tensors have the same attribute, 0 if not, -1 with an exception. */
-static int same_attribute(PyObject *a, PyObject *b, PyObject *name) {
-    PyObject *const left = PyObject_GetAttr(a, name); /* new */
-    if (left == NULL) {
-        return -1;
-    }
-    PyObject *const right = PyObject_GetAttr(b, name); /* new */
-    const int same = right == NULL ? -1 : PyObject_RichCompareBool(left, right, Py_EQ);
-    Py_DECREF(left);
-    Py_XDECREF(right);
-    return same;
-}
-
 static int same_place(PyObject *a, PyObject *b, const ws_names *names) {
-    const int shape = same_attribute(a, b, names->shape);
-    return shape != 1 ? shape : same_attribute(a, b, names->device);
+    const int shape = ws_tensors_share(a, b, names->shape);
+    return shape != 1 ? shape : ws_tensors_share(a, b, names->device);
 }
 
 static int same_layout(PyObject *a, PyObject *b, const ws_names *names) {
     const int place = same_place(a, b, names);
-    return place != 1 ? place : same_attribute(a, b, names->dtype);
+    return place != 1 ? place : ws_tensors_share(a, b, names->dtype);
 }
 
 /* The same for a tensor at rest, whose device says nothing when it was moved away. also: one more attribute that must agree, or
  * NULL. */
 static int fits_one(const SessionObject *session, PyObject *tensor, PyObject *stored, const ws_names *names, PyObject *also) {
-    const int place = session->offloads ? same_attribute(tensor, stored, names->shape) : same_place(tensor, stored, names);
-    return place != 1 || also == NULL ? place : same_attribute(tensor, stored, also);
+    const int place = session->offloads ? ws_tensors_share(tensor, stored, names->shape) : same_place(tensor, stored, names);
+    return place != 1 || also == NULL ? place : ws_tensors_share(tensor, stored, also);
 }
 
 /* 1 if what is stored for this cond fits its new rows, 0 if not, -1 with an exception. */
@@ -323,7 +294,7 @@ static int store_cond(SessionObject *session, int32_t slot, PyObject *hidden, Py
 int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe, const ws_names *names) {
     ws_call *const call = &session->call;
     const Py_ssize_t conds = (Py_ssize_t)call->conds;
-    const Py_ssize_t batch = rows_of(session, hidden, names);
+    const Py_ssize_t batch = ws_tensor_size(hidden, session->batch_dim, names);
     if (batch < 0) {
         return -1;
     }
@@ -397,7 +368,7 @@ static PyObject *finish_cond(const SessionObject *session, int32_t slot, PyObjec
 
 int ws_entries_finish(SessionObject *session, PyObject *end, const ws_names *names) {
     const Py_ssize_t conds = (Py_ssize_t)session->call.conds;
-    const Py_ssize_t batch = rows_of(session, end, names);
+    const Py_ssize_t batch = ws_tensor_size(end, session->batch_dim, names);
     if (batch < 0) {
         return -1;
     }

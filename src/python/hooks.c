@@ -263,7 +263,7 @@ static PyObject *call_final(HookObject *self, PyObject *args, PyObject *kwargs, 
     if (session->final_part != WS_WITHIN_SAME && ws_streams_take_part(session, end) != 0) {
         return NULL;
     }
-    const int same = ws_streams_same_shape(end, session->final_state, names);
+    const int same = ws_tensors_share(end, session->final_state, names->shape);
     if (same < 0) {
         return NULL;
     }
@@ -315,7 +315,7 @@ static PyObject *call_exit(HookObject *self, PyObject *args, PyObject *kwargs, c
     session->entry_probe = NULL;
     const int comparable = session->compares_output ? 1
                            : probe == NULL          ? 0
-                                                    : ws_streams_same_shape(probe, hidden, &state->names);
+                                                    : ws_tensors_share(probe, hidden, state->names.shape);
     if (comparable == 0) {
         session->suspended = true; /* another node changed the resolution between the two layers */
     }

@@ -24,35 +24,13 @@ void ws_session_disable(SessionObject *session, const char *reason) {
 /* ---- construction ---------------------------------------------------------------------------------------------- */
 
 static int read_operations(SessionObject *self, PyObject *operations) {
-    struct {
-        const char *name;
-        PyObject **target;
-    } const wanted[] = {
-        {"distance", &self->distance},
-        {"finish", &self->finish},
-        {"apply", &self->apply},
-        {"apply_in_place", &self->apply_in_place},
-        {"moments", &self->moments},
-        {"combine_in_place", &self->combine_in_place},
-        {"read", &self->read},
-        {"copy_to_float32", &self->copy_to_float32},
-        {"out_of_memory", &self->out_of_memory},
-        {"pack", &self->pack},
-        {"unpack", &self->unpack},
-        {"join", &self->join},
-        {"replace_tokens", &self->replace_tokens},
-        {"finish_part", &self->finish_part},
-        {"take_part", &self->take_part},
-        {"holds", &self->holds},
-        {"offload", &self->offload},
-        {"fetch", &self->fetch},
-    };
-    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); ++i) {
-        *wanted[i].target = PyObject_GetAttrString(operations, wanted[i].name);
-        if (*wanted[i].target == NULL) {
-            return -1;
-        }
+#define WS_READ_OPERATION(name)                                  \
+    self->name = PyObject_GetAttrString(operations, #name);      \
+    if (self->name == NULL) {                                    \
+        return -1;                                               \
     }
+    WS_OPERATIONS(WS_READ_OPERATION)
+#undef WS_READ_OPERATION
     return 0;
 }
 
@@ -118,7 +96,8 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->batch_dim = batch_dim;
     self->offloads = offloads != 0;
     self->empty_arguments = empty_arguments == NULL ? PyTuple_New(0) : Py_NewRef(empty_arguments);
-    if (self->empty_arguments == NULL || ws_plan_read_final_part(self, final_part) != 0 || ws_plan_read_stages(self, stages) != 0 || read_operations(self, operations) != 0 ||
+    if (self->empty_arguments == NULL || ws_plan_read_final_part(self, final_part) != 0 ||
+        ws_plan_read_stages(self, stages) != 0 || read_operations(self, operations) != 0 ||
         ws_plan_read_hooks(self, hooks, ws_state_of_type(type)) != 0) {
         Py_DECREF(self);
         return NULL;
@@ -344,25 +323,10 @@ static int session_clear(PyObject *object) {
     }
     Py_CLEAR(self->hooks);
     ws_entries_drop_all(self);
-    Py_CLEAR(self->distance);
-    Py_CLEAR(self->finish);
-    Py_CLEAR(self->apply);
-    Py_CLEAR(self->apply_in_place);
-    Py_CLEAR(self->moments);
-    Py_CLEAR(self->combine_in_place);
-    Py_CLEAR(self->read);
-    Py_CLEAR(self->copy_to_float32);
-    Py_CLEAR(self->out_of_memory);
-    Py_CLEAR(self->pack);
-    Py_CLEAR(self->unpack);
-    Py_CLEAR(self->join);
-    Py_CLEAR(self->replace_tokens);
-    Py_CLEAR(self->finish_part);
-    Py_CLEAR(self->take_part);
-    Py_CLEAR(self->holds);
+#define WS_CLEAR_OPERATION(name) Py_CLEAR(self->name);
+    WS_OPERATIONS(WS_CLEAR_OPERATION)
+#undef WS_CLEAR_OPERATION
     Py_CLEAR(self->stream);
-    Py_CLEAR(self->offload);
-    Py_CLEAR(self->fetch);
     Py_CLEAR(self->empty_arguments);
     Py_CLEAR(self->tail);
     Py_CLEAR(self->tail_dtype);
@@ -400,25 +364,10 @@ static int session_traverse(PyObject *object, visitproc visit, void *arg) {
             Py_VISIT(self->residual_sum[slot][i]);
         }
     }
-    Py_VISIT(self->distance);
-    Py_VISIT(self->finish);
-    Py_VISIT(self->apply);
-    Py_VISIT(self->apply_in_place);
-    Py_VISIT(self->moments);
-    Py_VISIT(self->combine_in_place);
-    Py_VISIT(self->read);
-    Py_VISIT(self->copy_to_float32);
-    Py_VISIT(self->out_of_memory);
-    Py_VISIT(self->pack);
-    Py_VISIT(self->unpack);
-    Py_VISIT(self->join);
-    Py_VISIT(self->replace_tokens);
-    Py_VISIT(self->finish_part);
-    Py_VISIT(self->take_part);
-    Py_VISIT(self->holds);
+#define WS_VISIT_OPERATION(name) Py_VISIT(self->name);
+    WS_OPERATIONS(WS_VISIT_OPERATION)
+#undef WS_VISIT_OPERATION
     Py_VISIT(self->stream);
-    Py_VISIT(self->offload);
-    Py_VISIT(self->fetch);
     Py_VISIT(self->empty_arguments);
     Py_VISIT(self->tail);
     Py_VISIT(self->tail_dtype);

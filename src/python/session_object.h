@@ -80,12 +80,32 @@ typedef struct HookObject {
     bool installed;
 } HookObject;
 
+/* Members of python/wavespeed/operations.py: operators over tensors, all called positionally, and the exception class
+ * out_of_memory. */
+#define WS_OPERATIONS(X) \
+    X(distance)          \
+    X(finish)            \
+    X(apply)             \
+    X(apply_in_place)    \
+    X(moments)           \
+    X(combine_in_place)  \
+    X(read)              \
+    X(copy_to_float32)   \
+    X(out_of_memory)     \
+    X(pack)              \
+    X(unpack)            \
+    X(join)              \
+    X(replace_tokens)    \
+    X(finish_part)       \
+    X(take_part)         \
+    X(holds)             \
+    X(offload)           \
+    X(fetch)
+
 struct SessionObject {
     PyObject_HEAD
     ws_session *session;
-    /* Operators over tensors, all called positionally (python/wavespeed/operations.py). */
-    PyObject *distance, *finish, *apply, *apply_in_place, *moments, *combine_in_place, *read, *copy_to_float32, *out_of_memory;
-    PyObject *pack, *unpack, *join, *replace_tokens, *finish_part, *take_part, *holds, *offload, *fetch;
+    WS_OPERATIONS(WS_DECLARE_NAME)
     Py_ssize_t history; /* stored evaluations per entry: 1, or WS_HISTORY for a forecast */
     bool follows_sigma; /* evaluations without anything to compare are placed in the schedule too: forecast, speedup */
     bool compares_output; /* the probe is the first block's output; else its residual */
@@ -136,6 +156,10 @@ HookObject *ws_hook_new(PyTypeObject *type, SessionObject *session, PyObject *mo
 int ws_hook_install(HookObject *hook);
 int ws_hook_remove(HookObject *hook);
 
+/* tensors.c: what is asked of tensors through their Python attributes. */
+Py_ssize_t ws_tensor_size(PyObject *tensor, Py_ssize_t dimension, const ws_names *names); /* -1 with an exception */
+int ws_tensors_share(PyObject *a, PyObject *b, PyObject *attribute); /* 1 if it is equal, 0 if not, -1 with an exception */
+
 /* streams.c: hidden states to and from the state. Each returns a new reference, or NULL: with an exception when something
  * failed, without one when the call or its result is not what the descriptor says. */
 PyObject *ws_streams_pass_through(const ws_stage *stage, PyObject *args, PyObject *kwargs); /* in the structure of a result */
@@ -148,7 +172,6 @@ PyObject *ws_streams_replaced(const SessionObject *session, const ws_stage *stag
 /* final_state becomes the part of it that the head is given; -1 with an exception, or 0. */
 int ws_streams_take_part(SessionObject *session, PyObject *end);
 PyObject *ws_streams_cast(PyObject *state, PyObject *dtype, const ws_names *names);
-int ws_streams_same_shape(PyObject *a, PyObject *b, const ws_names *names); /* 1, 0, or -1 with an exception */
 
 /* entries.c: the stored tensors. */
 

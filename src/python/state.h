@@ -26,7 +26,6 @@
 typedef struct ws_names {
     WS_NAMES(WS_DECLARE_NAME)
 } ws_names;
-#undef WS_DECLARE_NAME
 
 typedef struct ws_module_state {
     PyTypeObject *session_type;

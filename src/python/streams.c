@@ -89,23 +89,13 @@ PyObject *ws_streams_of_result(const SessionObject *session, const ws_stage *sta
     return state;
 }
 
-/* tensor.shape[dimension], or -1 with an exception. */
-static Py_ssize_t size_of(PyObject *tensor, Py_ssize_t dimension, const ws_names *names) {
-    PyObject *const shape = PyObject_GetAttr(tensor, names->shape);                              /* new */
-    PyObject *const size = shape == NULL ? NULL : PySequence_GetItem(shape, dimension);          /* new */
-    const Py_ssize_t result = size == NULL ? -1 : PyLong_AsSsize_t(size);
-    Py_XDECREF(shape);
-    Py_XDECREF(size);
-    return result;
-}
-
 PyObject *ws_streams_end(const SessionObject *session, const ws_stage *stage, PyObject *result, const ws_names *names) {
     PyObject *const state = ws_streams_of_result(session, stage, result); /* new */
     if (state == NULL || stage->within == WS_WITHIN_SAME) {
         return state;
     }
-    const Py_ssize_t all = size_of(state, 1, names);
-    const Py_ssize_t kept = all < 0 ? -1 : size_of(session->residual[session->call.slot[0]][0], 1, names);
+    const Py_ssize_t all = ws_tensor_size(state, 1, names);
+    const Py_ssize_t kept = all < 0 ? -1 : ws_tensor_size(session->residual[session->call.slot[0]][0], 1, names);
     PyObject *part = NULL;
     if (kept >= 0 && kept > all) {
         part = Py_NewRef(state); /* cannot lie within it: the shapes will not fit */
@@ -130,15 +120,6 @@ PyObject *ws_streams_cast(PyObject *state, PyObject *dtype, const ws_names *name
     return PyObject_CallMethod(state, "to", "O", dtype);
 }
 
-int ws_streams_same_shape(PyObject *a, PyObject *b, const ws_names *names) {
-    PyObject *const left = PyObject_GetAttr(a, names->shape);  /* new */
-    PyObject *const right = PyObject_GetAttr(b, names->shape); /* new */
-    const int same = left == NULL || right == NULL ? -1 : PyObject_RichCompareBool(left, right, Py_EQ);
-    Py_XDECREF(left);
-    Py_XDECREF(right);
-    return same;
-}
-
 int ws_streams_take_part(SessionObject *session, PyObject *end) {
     PyObject *const part = PyObject_CallFunctionObjArgs(session->take_part, session->final_state, end,
                                                         session->final_part == WS_WITHIN_TAIL ? Py_True : Py_False, NULL);
@@ -155,7 +136,7 @@ static PyObject *place_in_tensor(const SessionObject *session, const ws_stage *s
         return PyObject_CallFunctionObjArgs(session->replace_tokens, tensor, session->final_state,
                                             stage->within == WS_WITHIN_TAIL ? Py_True : Py_False, NULL);
     }
-    if (ws_streams_same_shape(tensor, session->final_state, names) != 1) {
+    if (ws_tensors_share(tensor, session->final_state, names->shape) != 1) {
         return NULL;
     }
     PyObject *const dtype = PyObject_GetAttr(tensor, names->dtype); /* new */
