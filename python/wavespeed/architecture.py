@@ -182,11 +182,11 @@ def find(architectures: dict[str, Architecture], diffusion_model: object) -> Arc
     return architecture
 
 
-def module_at(diffusion_model: torch.nn.Module, path: str) -> Any:
+def module_at(module: Any, path: str) -> Any:
     """The attribute that a dotted path names. AttributeError where there is none."""
     for name in path.split("."):
-        diffusion_model = getattr(diffusion_model, name)
-    return diffusion_model
+        module = getattr(module, name)
+    return module
 
 
 def modules_at(diffusion_model: torch.nn.Module, path: str) -> list[torch.nn.Module]:

@@ -68,22 +68,22 @@ class CompileRun:
         self.models: dict[int, CompiledModel] = {}
         self.lock = threading.Lock()
 
-    def model_for(self, base_model: Any, cached: bool) -> CompiledModel:
-        """cached: First Block Cache takes part in this run."""
+    def model_for(self, base_model: Any, transformer_options: dict[str, Any]) -> CompiledModel:
         with self.lock:
             if id(base_model) not in self.models:
-                self.models[id(base_model)] = self._bind(base_model, cached)
+                self.models[id(base_model)] = self._bind(base_model, transformer_options)
             return self.models[id(base_model)]
 
-    def _bind(self, base_model: Any, cached: bool) -> CompiledModel:
+    def _bind(self, base_model: Any, transformer_options: dict[str, Any]) -> CompiledModel:
         """Once per run, when the weights lie where they will be during the run."""
-        patched = base_model
-        for part in self.object_to_patch.split("."):
-            patched = getattr(patched, part)
+        from comfy.patcher_extension import WrappersMP
+
+        patched = architecture.module_at(base_model, self.object_to_patch)
         name, modules = self._blocks(patched)
         blocks: dict[torch.nn.Module, Region] = {}
         left_out: Counter[str] = Counter()
-        whole = cached and modules == [patched]
+        wrappers = (transformer_options.get("wrappers") or {}).get(WrappersMP.APPLY_MODEL, {})
+        whole = WRAPPER_KEY in wrappers and modules == [patched]
         for block in modules:
             why = WHOLE_AND_CACHED if whole else block_signature.is_left_out(block)
             if why:
@@ -140,11 +140,8 @@ class CompileRun:
         """APPLY_MODEL wrapper, outermost: one call of the diffusion model."""
         if torch.is_grad_enabled():
             return executor(*args, **kwargs)
-        from comfy.patcher_extension import WrappersMP
-
         # args: x (B, C, ...), sigma (B,), c_concat, c_crossattn, control, transformer_options.
-        wrappers = (args[5].get("wrappers") or {}).get(WrappersMP.APPLY_MODEL, {})
-        model = self.model_for(executor.class_obj, WRAPPER_KEY in wrappers)
+        model = self.model_for(executor.class_obj, args[5])
         filled = []
         try:
             for block in model.blocks:

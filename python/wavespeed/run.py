@@ -69,41 +69,37 @@ class Run:
         self.sigma_start = sigma_start
         self.sigma_end = sigma_end
         self.schedule = schedule
-        self.members: dict[int, Member] = {}
-        self.discoveries: dict[int, Discovery] = {}
+        self.models: dict[int, Member | Discovery | str] = {}
+        """What each base model, by its identity, is to this run; a str says why it is left alone."""
         self.watching = False
         self.discovering = 0
         """Evaluations in which a model was being discovered; no session counts them."""
-        self.unsupported: dict[int, str] = {}
         self.unforeseeable = False
         self.lock = threading.Lock()
         self.last_text = time.monotonic()
 
-    def member_for(self, base_model: Any) -> Member | Discovery | None:
-        """What a BaseModel is to this run; None for a model the cache leaves alone."""
+    @property
+    def members(self) -> list[Member]:
+        return [model for model in self.models.values() if isinstance(model, Member)]
+
+    def model_for(self, base_model: Any) -> Member | Discovery | str:
         identity = id(base_model)
         with self.lock:
-            if identity in self.unsupported:
-                return None
-            if identity not in self.members and identity not in self.discoveries:
+            if identity not in self.models:
                 try:
-                    self._join(identity, self._diffusion_model(base_model))
+                    self.models[identity] = self._join(self._diffusion_model(base_model))
                 except architecture.UnsupportedModelError as problem:
-                    self.unsupported[identity] = str(problem)
-                    return None
-            return self.members.get(identity) or self.discoveries[identity]
+                    self.models[identity] = str(problem)
+            return self.models[identity]
 
     def _diffusion_model(self, base_model: Any) -> torch.nn.Module:
         return architecture.module_at(base_model, self.settings.object_to_patch)
 
-    def _join(self, identity: int, diffusion_model: torch.nn.Module) -> None:
+    def _join(self, diffusion_model: torch.nn.Module) -> Member | Discovery:
         descriptor = architecture.find(self.engine.architectures, diffusion_model)
         if descriptor is None:
             descriptor = self.engine.discovered.get(type(diffusion_model))
-        if descriptor is None:
-            self.discoveries[identity] = Discovery(diffusion_model)
-        else:
-            self.members[identity] = self._open(descriptor, diffusion_model)
+        return Discovery(diffusion_model) if descriptor is None else self._open(descriptor, diffusion_model)
 
     def _open(self, descriptor: architecture.Architecture, diffusion_model: torch.nn.Module, **changed: Any) -> Member:
         plan = architecture.bind(descriptor, diffusion_model)
@@ -131,7 +127,7 @@ class Run:
 
     def predict_noise(self, executor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """PREDICT_NOISE wrapper: once per model evaluation, whatever ComfyUI splits it into."""
-        for member in self.members.values():
+        for member in self.members:
             member.session.begin_evaluation()
         self.watching = False
         result = executor(*args, **kwargs)
@@ -147,11 +143,11 @@ class Run:
 
         args: x (B, C, ...), sigma (B,), c_concat, c_crossattn, control, transformer_options.
         """
-        member = None if torch.is_grad_enabled() else self.member_for(executor.class_obj)
-        if member is None:
+        model = "" if torch.is_grad_enabled() else self.model_for(executor.class_obj)
+        if isinstance(model, str):
             return executor(*args, **kwargs)
         call = ModelCall(executor, args, kwargs)
-        return self._discover(member, call) if isinstance(member, Discovery) else call.run_cached(member)
+        return self._discover(model, call) if isinstance(model, Discovery) else call.run_cached(model)
 
     def _discover(self, discovery: Discovery, call: ModelCall) -> Any:
         self.watching = True
@@ -161,14 +157,13 @@ class Run:
                 call, lambda found, **changed: self._open(found, diffusion_model, **changed)
             )
         except UndiscoveredModelError as problem:
-            result, descriptor = problem.result, None
             with self.lock:
-                del self.discoveries[identity]
-                self.unsupported[identity] = str(problem)
+                self.models[identity] = str(problem)
+            return problem.result
         if descriptor is not None:
-            self.engine.discovered[type(diffusion_model)] = descriptor
             with self.lock:
-                del self.discoveries[identity]
+                self.engine.discovered[type(diffusion_model)] = descriptor
+                del self.models[identity]  # joins as a member at its next call
         return result
 
     def text(self) -> str:
@@ -180,7 +175,7 @@ class Run:
                 self.settings.strategy,
                 self.settings.speedup,
             )
-            for member in self.members.values()
+            for member in self.members
         ]
         if self.members and self.discovering:
             lines.append(f"{self.discovering} more were computed to find the model's blocks")
@@ -188,13 +183,13 @@ class Run:
             lines.append(
                 "This sampler adds new noise in every step, which no forecast foresees: expect larger differences."
             )
-        lines += [f"Passed through: {reason}." for reason in self.unsupported.values()]
+        lines += [f"Passed through: {reason}." for reason in self.models.values() if isinstance(reason, str)]
         return " | ".join(lines) or "Passed through: the model was never called."
 
     def close(self) -> None:
-        for member in self.members.values():
+        for member in self.members:
             member.session.close()
-        self.members.clear()
+        self.models.clear()
 
 
 def adds_noise(sampler: Any) -> bool:
