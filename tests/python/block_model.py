@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from torch import nn
 from wavespeed import _native, operations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 WIDTH = 32
 SLOT = "_compiled_call_impl"
@@ -155,3 +156,11 @@ def picture(seed: int = 1, batch: int = 1) -> torch.Tensor:
 
 COMPUTED = [1, 1, 1, 1, 1]
 REUSED = [1, 0, 0, 0, 0]
+
+
+@contextmanager
+def watching(module: nn.Module, callback: Callable[[tuple[Any, ...], Any], Any]) -> Iterator[None]:
+    """Calls back with (args, result) of every forward of a module."""
+    handle = module.register_forward_hook(lambda _module, args, result: callback(args, result) and None)
+    yield
+    handle.remove()

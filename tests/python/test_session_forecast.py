@@ -11,19 +11,12 @@ from block_model import COMPUTED, REUSED, Model, evaluate, open_session, picture
 from wavespeed import _native
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 pytestmark = pytest.mark.skipif(_native.core is None, reason=_native.reason)
 
 SIGMAS = (1.0, 0.9, 0.8, 0.7, 0.6)
 GENEROUS = 1e9
-
-
-@pytest.fixture
-def model() -> Iterator[Model]:
-    torch.manual_seed(0)
-    with torch.inference_mode():
-        yield Model().eval()
 
 
 def drifting(step: int, batch: int = 1) -> torch.Tensor:
