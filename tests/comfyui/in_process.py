@@ -119,17 +119,19 @@ class ComfyUI:
         assert loaded, f"ComfyUI could not load the pack:\n{log}"
         return LoadedPack(found, log)
 
-    def model(self, family: str) -> Any:
-        """A tiny model, built once: runs share it, and every run is checked to leave it as it was."""
-        if family not in self._models:
-            self._models[family] = tiny_models.build(family)
-        return self._models[family].clone()
-
     def model_or_absent(self, family: str) -> Any:
-        """The same, but AbsentModelError instead of a skipped test where this ComfyUI does not have the family."""
+        """A tiny model, built once: runs share it, and every run is checked to leave it as it was.
+
+        Raises AbsentModelError where this ComfyUI does not have the family.
+        """
         if family not in self._models:
             self._models[family] = tiny_models.build_or_absent(family)
-        return self.model(family)
+        return self._models[family].clone()
+
+    def model(self, family: str) -> Any:
+        """The same, but the test is skipped where this ComfyUI does not have the family."""
+        with tiny_models.skip_where_absent(family):
+            return self.model_or_absent(family)
 
     def engine(self) -> Any:
         """What the loaded pack works with."""

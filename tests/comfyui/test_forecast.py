@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from demo_pictures import DEMO_STEPS, SUBJECTS, demo_model, distance_in_decibels, draw
 from in_process import NEVER, Evaluation, relative_difference
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 FAMILIES = ("flux_dev", "chroma_skipping_blocks", "sd35", "wan")
 SHORT = 6
-DEMO_STEPS = 28
-SUBJECTS = ("apple", "tree", "smile", "pumpkin")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -53,40 +52,18 @@ def test_an_unknown_strategy_is_refused(comfy: ComfyUI) -> None:
         comfy.cached(comfy.model("flux_dev"), strategy="guess")
 
 
-def distance_in_decibels(latent: torch.Tensor, full: torch.Tensor) -> float:
-    return (10 * torch.log10(full.square().mean() / (latent - full).square().mean())).item()
-
-
 def test_it_is_nearer_to_the_full_picture_than_fewer_steps_and_than_classic(comfy: ComfyUI) -> None:
     """On the demo model: the same number of computed steps, the mean over four subjects."""
-    model = comfy.call("UNETLoader", unet_name="wavespeed_demo_flux.safetensors", weight_dtype="default")
-    negative = comfy.call("WaveSpeedDemoPrompt", subject="nothing in particular")
-
-    def draw(patched: Any, subject: str, steps: int) -> torch.Tensor:
-        with torch.inference_mode():
-            return comfy.call(
-                "KSampler",
-                model=patched,
-                seed=SUBJECTS.index(subject),
-                steps=steps,
-                cfg=3.0,
-                sampler_name="euler",
-                scheduler="simple",
-                positive=comfy.call("WaveSpeedDemoPrompt", subject=subject),
-                negative=negative,
-                latent_image={"samples": torch.zeros(1, 16, 16, 16)},
-                denoise=1.0,
-            )["samples"]
-
+    model = demo_model(comfy)
     gaps = []
     for subject in SUBJECTS:
-        full = draw(model, subject, DEMO_STEPS)
-        forecast = draw(comfy.cached(model, 0.08, strategy="forecast"), subject, DEMO_STEPS)
+        full = draw(comfy, model, subject, DEMO_STEPS)
+        forecast = draw(comfy, comfy.cached(model, 0.08, strategy="forecast"), subject, DEMO_STEPS)
         computed = int(comfy.texts.last().split(" evaluations: ")[1].split()[0])
         assert DEMO_STEPS / 3 < computed < DEMO_STEPS * 2 / 3
-        classic = draw(comfy.cached(model, 0.1), subject, DEMO_STEPS)
+        classic = draw(comfy, comfy.cached(model, 0.1), subject, DEMO_STEPS)
         reached, fewer, stale = (
-            distance_in_decibels(latent, full) for latent in (forecast, draw(model, subject, computed), classic)
+            distance_in_decibels(latent, full) for latent in (forecast, draw(comfy, model, subject, computed), classic)
         )
         gaps.append((reached - fewer, reached - stale))
     assert statistics.fmean(gap for gap, _ in gaps) > 3

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import tiny_models
 import torch
+from demo_pictures import DEMO_STEPS, SUBJECTS, demo_model, distance_in_decibels, draw
 from in_process import CACHE_NODE_ID, COUNTS
-from test_forecast import SUBJECTS, distance_in_decibels
 
 if TYPE_CHECKING:
     from in_process import ComfyUI
 
 NODE = "WaveSpeedFirstBlockCache"
-DEMO_STEPS = 28
 SAMPLERS = (
     "euler", "heun", "heunpp2", "dpm_2", "lms", "dpmpp_2m", "uni_pc", "res_multistep", "ipndm", "deis", "ddim",
     "euler_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m_sde", "er_sde", "seeds_3", "sa_solver",
@@ -126,30 +125,12 @@ def test_no_hits_allowed_switches_it_off(comfy: ComfyUI) -> None:
 
 def test_it_is_nearer_to_the_full_picture_than_fewer_steps_and_than_classic(comfy: ComfyUI) -> None:
     """On the demo model at half the steps: the mean over four subjects."""
-    model = comfy.call("UNETLoader", unet_name="wavespeed_demo_flux.safetensors", weight_dtype="default")
-    negative = comfy.call("WaveSpeedDemoPrompt", subject="nothing in particular")
-
-    def draw(patched: Any, subject: str, steps: int) -> torch.Tensor:
-        with torch.inference_mode():
-            return comfy.call(
-                "KSampler",
-                model=patched,
-                seed=SUBJECTS.index(subject),
-                steps=steps,
-                cfg=3.0,
-                sampler_name="euler",
-                scheduler="simple",
-                positive=comfy.call("WaveSpeedDemoPrompt", subject=subject),
-                negative=negative,
-                latent_image={"samples": torch.zeros(1, 16, 16, 16)},
-                denoise=1.0,
-            )["samples"]
-
+    model = demo_model(comfy)
     gaps = []
     for subject in SUBJECTS:
-        full = draw(model, subject, DEMO_STEPS)
+        full = draw(comfy, model, subject, DEMO_STEPS)
         reached, stale, fewer = (
-            distance_in_decibels(draw(patched, subject, steps), full)
+            distance_in_decibels(draw(comfy, patched, subject, steps), full)
             for patched, steps in (
                 (with_speedup(comfy, model), DEMO_STEPS),
                 (with_speedup(comfy, model, strategy="classic"), DEMO_STEPS),

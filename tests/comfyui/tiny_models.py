@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import family
 import pytest
 from families import FAMILIES
 
-__all__ = ["FAMILIES", "build", "conditioning"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def build_or_absent(name: str, **how: Any) -> Any:
@@ -16,12 +18,18 @@ def build_or_absent(name: str, **how: Any) -> Any:
     return family.build(FAMILIES[name], **how)
 
 
-def build(name: str, **how: Any) -> Any:
-    """The same; skips the test where this ComfyUI does not have the family."""
+@contextlib.contextmanager
+def skip_where_absent(name: str) -> Iterator[None]:
     try:
-        return build_or_absent(name, **how)
+        yield
     except family.AbsentModelError as problem:
         pytest.skip(f"This ComfyUI does not have {name}: {problem}.")
+
+
+def build(name: str, **how: Any) -> Any:
+    """The same; skips the test where this ComfyUI does not have the family."""
+    with skip_where_absent(name):
+        return build_or_absent(name, **how)
 
 
 def conditioning(name: str, **how: Any) -> list[list[Any]]:
