@@ -121,14 +121,10 @@ def main() -> None:
     adamw = torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     trained = [p for p in autoencoder.parameters() if p.requires_grad]
 
+    resumable = {"model": autoencoder, "muon": muon, "adamw": adamw}
     first_step, mean_loss = 0, 0.0
     if arguments.resume:
-        state = load_checkpoint(arguments.checkpoint, settings)
-        autoencoder.load_state_dict(state["model"])
-        muon.load_state_dict(state["muon"])
-        adamw.load_state_dict(state["adamw"])
-        generator.set_state(state["generator"])
-        first_step, mean_loss = state["step"], state["mean_loss"]
+        first_step, mean_loss = load_checkpoint(arguments.checkpoint, settings, generator, **resumable)
 
     progress = Progress(arguments.steps, first_step)
     for step in range(first_step + 1, arguments.steps + 1):
@@ -156,16 +152,7 @@ def main() -> None:
         progress.show(step, mean_loss, learning_rate)
         if step % arguments.save_every == 0 or step == arguments.steps:
             if arguments.checkpoint:
-                state = {
-                    "settings": settings,
-                    "step": step,
-                    "mean_loss": mean_loss,
-                    "model": autoencoder.state_dict(),
-                    "muon": muon.state_dict(),
-                    "adamw": adamw.state_dict(),
-                    "generator": generator.get_state(),
-                }
-                save_checkpoint(state, arguments.checkpoint)
+                save_checkpoint(arguments.checkpoint, settings, step, mean_loss, generator, **resumable)
             quality = signal_to_noise(autoencoder, held_out)
             metadata = {"training_steps": str(step), "psnr_db": f"{quality:.2f}"}
             save_safetensors(padded_state(autoencoder), arguments.out, metadata)

@@ -128,15 +128,10 @@ def main() -> None:
     by_adamw = [parameter for parameter in trained if id(parameter) not in by_muon]
     adamw = torch.optim.AdamW(by_adamw, lr=arguments.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
+    resumable = {"model": model, "averaged": averaged, "muon": muon, "adamw": adamw}
     first_step, mean_loss = 0, 0.0
     if arguments.resume:
-        state = load_checkpoint(arguments.checkpoint, settings)
-        model.load_state_dict(state["model"])
-        averaged.load_state_dict(state["averaged"])
-        muon.load_state_dict(state["muon"])
-        adamw.load_state_dict(state["adamw"])
-        generator.set_state(state["generator"])
-        first_step, mean_loss = state["step"], state["mean_loss"]
+        first_step, mean_loss = load_checkpoint(arguments.checkpoint, settings, generator, **resumable)
 
     progress = Progress(arguments.steps, first_step)
     for step in range(first_step + 1, arguments.steps + 1):
@@ -168,17 +163,7 @@ def main() -> None:
         progress.show(step, mean_loss, learning_rate)
         if step % arguments.save_every == 0 or step == arguments.steps:
             if arguments.checkpoint:
-                state = {
-                    "settings": settings,
-                    "step": step,
-                    "mean_loss": mean_loss,
-                    "model": model.state_dict(),
-                    "averaged": averaged.state_dict(),
-                    "muon": muon.state_dict(),
-                    "adamw": adamw.state_dict(),
-                    "generator": generator.get_state(),
-                }
-                save_checkpoint(state, arguments.checkpoint)
+                save_checkpoint(arguments.checkpoint, settings, step, mean_loss, generator, **resumable)
             metadata = {
                 "classes": " ".join(CLASSES),
                 "null_class": str(NULL_CLASS),
