@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import keys
@@ -21,6 +21,8 @@ class Member:
     last_block: int | None
     """Number of the block whose result is the end of the trunk, if that is how this family is cached."""
     session: Any
+    refusals: set[str] = field(default_factory=set)
+    """Why calls of this model were made without the cache."""
 
 
 class ModelCall:
@@ -56,14 +58,22 @@ class ModelCall:
 
     def _open(self, member: Member) -> bool:
         options: dict[str, Any] = self._args[5]
-        if any(option in options for option in member.descriptor.never_options):
-            return False
-        if member.last_block is not None and keys.replaces_block(options, member.last_block):
-            return False  # nothing would take the cached state to the end
         call = keys.call_keys(options, getattr(self.base_model.current_patcher, "current_hooks", None))
-        if call is None:
+        refusal = self._refusal(member, call)
+        if refusal or call is None:
+            member.refusals.add(refusal)
             return False
         if member.descriptor.whole_batch:
             call = keys.whole_batch(call)
         sigma: torch.Tensor = self._args[1][:1]
         return member.session.open_call(call, sigma, keys.replaces_blocks(options))
+
+    def _refusal(self, member: Member, call: tuple[keys.Key, ...] | None) -> str:
+        """Why this call has to be made without the cache, in words; empty when it need not."""
+        options: dict[str, Any] = self._args[5]
+        for option in member.descriptor.never_options:
+            if option in options:
+                return f"with {option} its blocks fill caches that later calls read, so every call is computed"
+        if member.last_block is not None and keys.replaces_block(options, member.last_block):
+            return "another node replaces the last block, which would take the reused state to the end"
+        return "" if call is not None else "ComfyUI did not say which prompts a batch holds"

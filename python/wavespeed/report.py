@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 log = logging.getLogger("wavespeed")
 
@@ -50,13 +53,26 @@ def share_of_plan(statistics: dict[str, Any], speedup: float) -> str:
     return text
 
 
-def run_line(family: str, statistics: dict[str, Any], threshold: float, strategy: str, speedup: float = 0.0) -> str:
-    """For example: Flux · 28 evaluations: 16 computed, 12 reused (43 %) · mean change .09 · cache 3.1 MiB"""
+NEVER_CALLED = "the first block was never called (another node may replace or skip it)"
+
+
+def run_line(
+    family: str,
+    statistics: dict[str, Any],
+    threshold: float,
+    strategy: str,
+    speedup: float = 0.0,
+    refusals: Iterable[str] = (),
+) -> str:
+    """For example: Flux · 28 evaluations: 16 computed, 12 reused (43 %) · mean change .09 · cache 3.1 MiB
+
+    refusals: why calls were made without the cache; told when no call was made with it.
+    """
     evaluations, reused = statistics["evaluations"], statistics["reused"]
     if statistics["disabled"]:
         return f"{family} · cache off: {statistics['disabled']}"
     if not evaluations:
-        return f"{family} · cache idle: the first block was never called (another node may replace or skip it)"
+        return f"{family} · cache idle: {'; '.join(sorted(refusals)) or NEVER_CALLED}"
     share = f" ({100 * reused / evaluations:.0f} %)" if reused else ""
     counted = "1 evaluation" if evaluations == 1 else f"{evaluations} evaluations"
     parts = [f"{family} · {counted}: {statistics['computed']} computed, {reused} reused{share}"]

@@ -174,6 +174,7 @@ class Run:
                 self.settings.threshold,
                 self.settings.strategy,
                 self.settings.speedup,
+                member.refusals,
             )
             for member in self.members
         ]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from in_process import NEVER, Evaluation, relative_difference
+from in_process import NEVER, Evaluation, difference_of_norms
+from tiny_models import conditioning
 
 if TYPE_CHECKING:
     from in_process import ComfyUI, Evaluated
@@ -35,26 +36,54 @@ def assert_exact(comfy: ComfyUI, model: Any, family: str = "flux_dev", *, cfg: f
     twice = evaluated_twice(comfy, comfy.cached(model), family, cfg=cfg, **how)
     assert twice.run.counts == (2, 1, 1)
     assert sum(twice.calls[1]) < sum(twice.calls[0])
-    assert relative_difference(twice.outputs[1], twice.outputs[0]) <= TOLERANCE
+    assert difference_of_norms(twice.outputs[1], twice.outputs[0]) <= TOLERANCE
 
 
 def evaluated_twice(comfy: ComfyUI, model: Any, family: str, **how: Any) -> Evaluated:
     return comfy.evaluate(model, family, [Evaluation(), Evaluation()], **how)
 
 
-def control_net(seed: int = 3, stages: dict[str, int] | None = None, channels: int = WIDTH) -> Any:
-    """A ControlNet that adds noise of its own to what every block gives, as core's do, in place."""
+def custom_run(
+    model: Any, family: str, sigmas: torch.Tensor, latent: torch.Tensor, *, cfg: float = 2.0, sampler: Any = None
+) -> torch.Tensor:
+    """A run through sigmas of the test's own. sampler: a SAMPLER, without one euler."""
+    import comfy.sample
+    import comfy.samplers
+
+    with torch.inference_mode():
+        return comfy.sample.sample_custom(
+            model,
+            torch.zeros_like(latent),
+            cfg,
+            sampler or comfy.samplers.sampler_object("euler"),
+            sigmas,
+            conditioning(family),
+            conditioning(family, seed=2),
+            latent,
+            disable_pbar=True,
+            seed=1,
+        )
+
+
+FLUX_CONTROL = {"input": [(TOKENS, WIDTH)] * 3, "output": [(TOKENS, WIDTH)] * 4}
+"""What a ControlNet gives to the tiny Flux: one tensor per block."""
+
+
+def control_net(sizes: dict[str, list[tuple[int, ...]]] | None = None, seed: int = 3) -> Any:
+    """A ControlNet that adds noise of its own to what every block gives, as core's do, in place.
+
+    sizes: of the tensors per stage, without the batch; the model takes them in the order that is its own.
+    """
     from comfy.controlnet import ControlBase
 
-    counts = stages or {"input": 3, "output": 4}
+    stages = sizes or FLUX_CONTROL
 
     class NoiseControl(ControlBase):
         def get_control(self, x_noisy: torch.Tensor, *_unused: Any) -> dict[str, list[torch.Tensor]]:
             generator = torch.Generator().manual_seed(seed)
-            shape = (x_noisy.shape[0], TOKENS, channels)
             return {
-                stage: [torch.randn(shape, generator=generator) * 0.3 for _ in range(count)]
-                for stage, count in counts.items()
+                stage: [torch.randn((x_noisy.shape[0], *size), generator=generator) * 0.3 for size in given]
+                for stage, given in stages.items()
             }
 
         def copy(self) -> NoiseControl:

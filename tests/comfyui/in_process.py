@@ -326,6 +326,11 @@ def relative_difference(tensor: torch.Tensor, reference: torch.Tensor) -> float:
     return ((tensor - reference).abs().max() / reference.abs().max()).item()
 
 
+def difference_of_norms(tensor: torch.Tensor, reference: torch.Tensor) -> float:
+    """Relative, as norms, for results that agree but for rounding; NaN when anything is NaN."""
+    return ((tensor.double() - reference.double()).norm() / reference.double().norm()).item()
+
+
 @contextlib.contextmanager
 def captured_log() -> Iterator[list[str]]:
     """Everything that is logged meanwhile, as lines of level and text."""

@@ -1,11 +1,15 @@
-"""HiDream-O1 collects the keys and values of the text in its first call: a skipped block there would leave them out."""
+"""Models whose blocks collect keys and values for later calls: a skipped block there would leave them out.
+
+HiDream-O1 collects those of the text in its first call, causal Wan those of the frames in every call.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from checks import custom_run, node
 from in_process import NEVER, USUAL
 
 if TYPE_CHECKING:
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
 
 FAMILY = "hidream_o1"
 STEPS = 10
+ALL = 1.0
 LAYERS = 4
 
 
@@ -50,3 +55,22 @@ def test_steps_are_reused_after_it_and_what_it_collected_stays(comfy: ComfyUI) -
 def _collected(comfy: ComfyUI) -> list[tuple[torch.Tensor, torch.Tensor]]:
     entries = comfy.model(FAMILY).model.diffusion_model._kv_cache_entries
     return [pair for entry in entries for pair in entry["kv"]]
+
+
+@pytest.mark.parametrize("strategy", ["classic", "forecast"])
+def test_a_video_sampled_frame_by_frame_is_always_computed(comfy: ComfyUI, strategy: str) -> None:
+    sampler = comfy.call(node("nodes_ar_video", "SamplerARVideo"), num_frame_per_block=1)
+    start = torch.randn(comfy.empty_latent("wan_causal").shape, generator=torch.Generator().manual_seed(3))
+
+    def run(model: Any, **how: Any) -> torch.Tensor:
+        # The sampler makes caches for one cond only.
+        return custom_run(model, "wan_causal", torch.linspace(1, 0, 5), start, cfg=1.0, **how)
+
+    model = comfy.model("wan_causal")
+    plain = run(model, sampler=sampler)
+    assert torch.isfinite(plain).all()
+    assert not torch.equal(plain, run(model))
+    assert torch.equal(run(comfy.cached(model, ALL, strategy=strategy), sampler=sampler), plain)
+    assert comfy.texts.last() == (
+        "Wan causal · cache idle: with ar_state its blocks fill caches that later calls read, so every call is computed"
+    )

@@ -172,5 +172,8 @@ def test_patches_that_write_between_blocks_are_exact(comfy: ComfyUI, family: str
     model = comfy.model(family)
     model.set_model_patch(patch, "double_block")
     unpatched = comfy.sample(comfy.model(family), family, steps=SHORT, cfg=2.0)
-    assert not torch.equal(comfy.sample(model, family, steps=SHORT, cfg=2.0).latent, unpatched.latent)
+    patched = comfy.sample(model, family, steps=SHORT, cfg=2.0)
+    if not added:
+        pytest.skip(f"This ComfyUI's {family} calls no patches between its blocks.")
+    assert not torch.equal(patched.latent, unpatched.latent)
     assert_exact(comfy, model, family)

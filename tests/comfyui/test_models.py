@@ -13,7 +13,7 @@ import predecessor
 import pytest
 import torch
 from families import FAMILIES
-from in_process import NEVER, USUAL, Evaluation
+from in_process import NEVER, USUAL, Evaluation, difference_of_norms
 from matrix import ABSENT, LEFT_ALONE, VERIFIED
 
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ TOLERANCE = 1e-6
 VISIBLE = 1e-5
 """Reuse must show: else the tolerance above would say nothing."""
 SHORT, TEN = 4, 10
-
-
-def difference(tensor: torch.Tensor, reference: torch.Tensor) -> float:
-    """Relative, as norms; NaN when anything is NaN."""
-    return ((tensor.double() - reference.double()).norm() / reference.double().norm()).item()
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +89,7 @@ def check_hit(comfy: ComfyUI, model: Any, name: str, row: Row) -> None:
     assert cached.calls[0] == (1,) * row.blocks
     kept = FAMILIES[name].kept
     assert cached.calls[1] == (1,) * kept + (0,) * (row.blocks - kept)
-    row.hit_difference = difference(cached.outputs[1], cached.outputs[0])
+    row.hit_difference = difference_of_norms(cached.outputs[1], cached.outputs[0])
     assert row.hit_difference <= TOLERANCE
 
 
@@ -109,7 +104,9 @@ def check_sampling(comfy: ComfyUI, model: Any, name: str, row: Row) -> None:
     assert torch.equal(first.latent, again.latent)
     assert first.counts == again.counts
     plain = comfy.sample(model, name, steps=TEN, cfg=2.0)
-    assert difference(first.latent, plain.latent) > VISIBLE, "what the blocks do hardly matters in this tiny model"
+    assert difference_of_norms(first.latent, plain.latent) > VISIBLE, (
+        "what the blocks do hardly matters in this tiny model"
+    )
 
 
 def saved_share(name: str) -> float | None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from blocks import executed_blocks
-from checks import SHORT, TOLERANCE, WIDTH, assert_exact, control_net, evaluated_twice, node
-from in_process import NEVER, USUAL, Evaluation, relative_difference
+from checks import FLUX_CONTROL, SHORT, TOKENS, TOLERANCE, WIDTH, assert_exact, control_net, evaluated_twice, node
+from in_process import NEVER, USUAL, Evaluation, captured_log, relative_difference
 from tiny_models import build, conditioning
 
 if TYPE_CHECKING:
@@ -61,22 +61,31 @@ def test_a_lora_and_an_always_missing_cache_equal_the_lora_alone(comfy: ComfyUI,
 # ---- what writes between the blocks ----------------------------------------------------------------------------------
 
 
-CONTROLLED = [
-    ("flux_dev", {"input": 3, "output": 4}, WIDTH),
-    ("chroma", {"input": 3, "output": 4}, WIDTH),
-    ("sd3", {"output": 4}, 256),
-]
+SKIP_CONNECTIONS = [(32, 8, 8)] * 3 + [(32, 4, 4)] + [(64, 4, 4)] * 2 + [(64, 2, 2)] + [(128, 2, 2)] * 2
+"""Of the tiny SDXL, from the first to the last input block."""
+CONTROLLED = {
+    "flux": ("flux_dev", FLUX_CONTROL),
+    "chroma": ("chroma", FLUX_CONTROL),
+    "sd3": ("sd3", {"output": [(TOKENS, 256)] * 4}),
+    "hunyuan_video": ("hunyuan_video", {"input": [(48, WIDTH)] * 3, "output": [(48, WIDTH)] * 4}),
+    "qwen_image": ("qwen_image", {"input": [(TOKENS, WIDTH)] * 4}),
+    # A ControlNet writes into the middle and the skip connections, a T2I-Adapter into the input blocks, last one first.
+    "sdxl": ("sdxl", {"middle": [(128, 2, 2)], "output": SKIP_CONNECTIONS}),
+    "sdxl with an adapter": ("sdxl", {"input": SKIP_CONNECTIONS[::-1]}),
+}
 
 
-@pytest.mark.parametrize(("family", "stages", "channels"), CONTROLLED, ids=[family for family, *_ in CONTROLLED])
+@pytest.mark.parametrize(("family", "sizes"), CONTROLLED.values(), ids=CONTROLLED)
 def test_a_controlnet_that_writes_into_the_blocks_is_exact(
-    comfy: ComfyUI, family: str, stages: dict[str, int], channels: int
+    comfy: ComfyUI, family: str, sizes: dict[str, list[tuple[int, ...]]]
 ) -> None:
-    control = {"control": control_net(stages=stages, channels=channels), "control_apply_to_uncond": True}
+    control = {"control": control_net(sizes), "control_apply_to_uncond": True}
     positive, negative = conditioning(family, **control), conditioning(family, seed=2, **control)
     model = comfy.model(family)
     without = comfy.sample(model, family, steps=SHORT, cfg=2.0)
-    with_control = comfy.sample(model, family, steps=SHORT, cfg=2.0, positive=positive, negative=negative)
+    with captured_log() as log:
+        with_control = comfy.sample(model, family, steps=SHORT, cfg=2.0, positive=positive, negative=negative)
+    assert not [line for line in log if "control could not be applied" in line]
     assert relative_difference(with_control.latent, without.latent) > 0.001
     assert_exact(comfy, model, family, positive=positive, negative=negative)
 
@@ -150,23 +159,41 @@ def with_windows(comfy: ComfyUI, schedule: str = "standard_static") -> Any:
         closed_loop=False,
         fuse_method="pyramid",
         dim=2,
-        freenoise=False,
     )
 
 
+def with_windows_over_frames(comfy: ComfyUI, schedule: str = "standard_static") -> Any:
+    """The tiny Wan with context windows of two of its three frames (of the latent: 5 of 9 of the video)."""
+    return comfy.call(
+        node("nodes_context_windows", "WanContextWindowsManualNode"),
+        model=comfy.model("wan"),
+        context_length=5,
+        context_overlap=4,
+        context_schedule=schedule,
+        context_stride=1,
+        closed_loop=False,
+        fuse_method="pyramid",
+    )
+
+
+WINDOWS = {"flux_dev": with_windows, "wan": with_windows_over_frames}
+
+
 @pytest.mark.parametrize("schedule", ["standard_static", "standard_uniform"])
-def test_context_windows_are_exact(comfy: ComfyUI, schedule: str) -> None:
-    model = with_windows(comfy, schedule)
-    assert comfy.sample(model, steps=2).calls[0] > 2
-    plain = comfy.sample(model, steps=SHORT, cfg=2.0)
-    missed = comfy.sample(comfy.cached(model, NEVER), steps=SHORT, cfg=2.0)
+@pytest.mark.parametrize("family", WINDOWS)
+def test_context_windows_are_exact(comfy: ComfyUI, family: str, schedule: str) -> None:
+    model = WINDOWS[family](comfy, schedule)
+    assert comfy.sample(model, family, steps=2).calls[0] > 2
+    plain = comfy.sample(model, family, steps=SHORT, cfg=2.0)
+    missed = comfy.sample(comfy.cached(model, NEVER), family, steps=SHORT, cfg=2.0)
     assert torch.equal(missed.latent, plain.latent)
-    twice = evaluated_twice(comfy, comfy.cached(model), "flux_dev", cfg=2.0)
+    twice = evaluated_twice(comfy, comfy.cached(model), family, cfg=2.0)
     assert relative_difference(twice.outputs[1], twice.outputs[0]) <= TOLERANCE
 
 
-def test_context_windows_are_reused(comfy: ComfyUI) -> None:
-    assert comfy.sample(comfy.cached(with_windows(comfy)), cfg=2.0).reused > 0
+@pytest.mark.parametrize("family", WINDOWS)
+def test_context_windows_are_reused(comfy: ComfyUI, family: str) -> None:
+    assert comfy.sample(comfy.cached(WINDOWS[family](comfy)), family, cfg=2.0).reused > 0
 
 
 def test_every_context_window_keeps_its_own_residual_in_whatever_order_they_come(comfy: ComfyUI) -> None:

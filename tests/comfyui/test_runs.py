@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from checks import SHORT, node
+from checks import SHORT, custom_run, node
 from in_process import NEVER, USUAL, relative_difference
 from tiny_models import build, conditioning
 
@@ -15,25 +15,6 @@ if TYPE_CHECKING:
     from in_process import ComfyUI
 
 ALL = 1.0
-
-
-def custom_run(model: Any, family: str, sigmas: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
-    import comfy.sample
-    import comfy.samplers
-
-    with torch.inference_mode():
-        return comfy.sample.sample_custom(
-            model,
-            torch.zeros_like(latent),
-            2.0,
-            comfy.samplers.sampler_object("euler"),
-            sigmas,
-            conditioning(family),
-            conditioning(family, seed=2),
-            latent,
-            disable_pbar=True,
-            seed=1,
-        )
 
 
 def test_two_experts_in_two_runs_keep_to_themselves(comfy: ComfyUI) -> None:
