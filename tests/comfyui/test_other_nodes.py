@@ -247,6 +247,22 @@ def test_areas_whose_conds_core_repeats_with_the_same_uuid_are_exact(comfy: Comf
     assert_exact(comfy, comfy.model("flux_dev"), positive=positive)
 
 
+@pytest.mark.parametrize("family", ["flux_dev", "sdxl"])
+def test_regional_prompts_with_masks_are_exact(comfy: ComfyUI, family: str) -> None:
+    *_, height, width = comfy.empty_latent(family).shape
+    left = torch.zeros(1, height, width)
+    left[..., : width // 2] = 1.0
+    positive = [
+        *conditioning(family, mask=left, mask_strength=1.0),
+        *conditioning(family, seed=4, mask=1.0 - left, mask_strength=0.7),
+    ]
+    model = comfy.model(family)
+    unmasked = comfy.sample(model, family, steps=SHORT, cfg=2.0)
+    masked = comfy.sample(model, family, steps=SHORT, cfg=2.0, positive=positive)
+    assert not torch.equal(masked.latent, unmasked.latent)
+    assert_exact(comfy, model, family, positive=positive)
+
+
 def test_two_conds_with_the_same_uuid_keep_their_own_residuals(comfy: ComfyUI) -> None:
     """Core makes a uuid per cond; here all of them get the same one."""
     same = uuid.UUID(int=7)
