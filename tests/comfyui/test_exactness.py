@@ -1,4 +1,4 @@
-"""A miss changes nothing, a hit with unchanged input reproduces what was computed: FLUX.1 in fp32, several families in 16 bit.
+"""A miss changes nothing, a hit with unchanged input reproduces what was computed: FLUX.1 in fp32, others in 16 bit.
 
 All families in fp32 are in test_models.py.
 """
