@@ -6,28 +6,35 @@ repeats uuids, guidance nodes evaluate a cond again with other patches, and all 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Key = tuple[int, int, int, int, int]
 """(cond index, upper and lower half of the uuid, window, fingerprint), as include/wavespeed/session.h describes."""
 
 MASK = (1 << 64) - 1
 
-GUIDANCE_FLAGS = ("stg_", "run_", "skip_")
+GUIDANCE_FLAGS = ("stg_", "run_", "skip_", "a2v_", "v2a_")
 """Beginnings of option names by which core's guidance nodes change what a pass through the model computes."""
 
 
-def call_keys(transformer_options: dict[str, Any], weight_hooks: Any) -> tuple[Key, ...] | None:
+def call_keys(
+    transformer_options: dict[str, Any], weight_hooks: Any, inputs: Iterable[str] = ()
+) -> tuple[Key, ...] | None:
     """One key per cond of the batch, in row order; None when ComfyUI did not say which conds the batch holds.
 
-    weight_hooks: the HookGroup whose weights are applied now, or None.
+    weight_hooks: the HookGroup whose weights are applied now, or None. inputs: names of what the conds give to the model
+    (guidance nodes evaluate a cond again with one of them missing).
     """
     conds = transformer_options.get("cond_or_uncond")
     uuids = transformer_options.get("uuids")
     if not conds or not uuids or len(conds) != len(uuids):
         return None
     window = _window(transformer_options.get("context_window")) & MASK
-    fingerprint = hash((_patches(transformer_options), _flags(transformer_options), _weights(weight_hooks))) & MASK
+    parts = (_patches(transformer_options), _flags(transformer_options), _weights(weight_hooks), tuple(sorted(inputs)))
+    fingerprint = hash(parts) & MASK
     keys = []
     for cond, uuid in zip(conds, uuids, strict=True):
         number = getattr(uuid, "int", None)

@@ -58,7 +58,7 @@ class ModelCall:
 
     def _open(self, member: Member) -> bool:
         options: dict[str, Any] = self._args[5]
-        call = keys.call_keys(options, getattr(self.base_model.current_patcher, "current_hooks", None))
+        call = keys.call_keys(options, getattr(self.base_model.current_patcher, "current_hooks", None), self._kwargs)
         refusal = self._refusal(member, call)
         if refusal or call is None:
             member.refusals.add(refusal)

@@ -75,6 +75,8 @@ class Run:
         self.discovering = 0
         """Evaluations in which a model was being discovered; no session counts them."""
         self.unforeseeable = False
+        self.trains = False
+        """Gradients were recorded in calls of the model, and they would not flow through a reused state."""
         self.lock = threading.Lock()
         self.last_text = time.monotonic()
 
@@ -143,7 +145,10 @@ class Run:
 
         args: x (B, C, ...), sigma (B,), c_concat, c_crossattn, control, transformer_options.
         """
-        model = "" if torch.is_grad_enabled() else self.model_for(executor.class_obj)
+        if torch.is_grad_enabled():
+            self.trains = True
+            return executor(*args, **kwargs)
+        model = self.model_for(executor.class_obj)
         if isinstance(model, str):
             return executor(*args, **kwargs)
         call = ModelCall(executor, args, kwargs)
@@ -185,6 +190,8 @@ class Run:
                 "This sampler adds new noise in every step, which no forecast foresees: expect larger differences."
             )
         lines += [f"Passed through: {reason}." for reason in self.models.values() if isinstance(reason, str)]
+        if self.trains:
+            lines.append("Passed through: gradients were recorded, as in training.")
         return " | ".join(lines) or "Passed through: the model was never called."
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from checks import SHORT, TOLERANCE, assert_exact, evaluated_twice, node
-from in_process import NEVER, USUAL, relative_difference
+from in_process import NEVER, USUAL, Evaluation, one_tensor, relative_difference
 from tiny_models import conditioning
 
 if TYPE_CHECKING:
@@ -124,6 +124,56 @@ def test_a_perpendicular_negative_prompt_is_exact(comfy: ComfyUI) -> None:
     reused = latent(comfy.cached(comfy.model("sd3"), 1.0, max_consecutive_cache_hits=1))
     assert not torch.equal(reused, plain)
     assert relative_difference(reused, plain) < 0.5
+
+
+# ---- video with sound ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocks", ["0", "1", "2", "0, 1, 2"])
+def test_spatio_temporal_guidance_is_exact(comfy: ComfyUI, blocks: str) -> None:
+    stg = node("nodes_lt", "LTXVSpatioTemporalGuidance")
+    how = {"scale": 1.0, "blocks": blocks, "start_percent": 0.0, "end_percent": 1.0}
+    assert_guided_exactly(comfy, comfy.call(stg, model=comfy.model("ltx2"), **how), "ltx2")
+
+
+def with_modality_guidance(comfy: ComfyUI, model: Any) -> Any:
+    modality = node("nodes_lt", "LTXVModalityGuidance")
+    return comfy.call(modality, model=model, modality_scale=3.0, start_percent=0.0, end_percent=1.0)
+
+
+def test_modality_guidance_is_exact(comfy: ComfyUI) -> None:
+    assert_guided_exactly(comfy, with_modality_guidance(comfy, comfy.model("ltx2")), "ltx2")
+
+
+def test_passes_that_stop_in_the_middle_of_a_run_do_not_lend_their_residuals_to_others(comfy: ComfyUI) -> None:
+    """Two guidances evaluate the positive cond again, with the uuid it has; then only the second one does."""
+    import comfy.samplers as samplers
+
+    active = [True]
+
+    def without_sound(args: dict[str, Any]) -> torch.Tensor:
+        """As core's LTXVReferenceAudio does: the same cond without the reference."""
+        if not active[0]:
+            return args["denoised"]
+        conds = [dict(cond, model_conds=dict(cond["model_conds"])) for cond in args["cond"]]
+        for cond in conds:
+            del cond["model_conds"]["ref_audio"]
+        options = args["model_options"]
+        (other,) = samplers.calc_cond_batch(args["model"], [conds], args["input"], args["sigma"], options)
+        return args["denoised"] + args["cond_denoised"] - other
+
+    def stop() -> None:
+        active[0] = False
+
+    family = "ltx2_reference_sound"
+    model = comfy.model(family)
+    model.set_model_sampler_post_cfg_function(without_sound)
+    guided = with_modality_guidance(comfy, model)
+    evaluations = [Evaluation(before=lambda: active.__setitem__(0, True)), Evaluation(before=stop)]
+    plain = comfy.evaluate(guided, family, evaluations, cfg=2.0)
+    cached = comfy.evaluate(comfy.cached(guided, 1.0), family, evaluations, cfg=2.0)
+    assert cached.run.reused == 1
+    assert relative_difference(one_tensor(cached.outputs[1]), one_tensor(plain.outputs[1])) <= 10 * TOLERANCE
 
 
 # ---- patches of UNets ------------------------------------------------------------------------------------------------

@@ -148,3 +148,21 @@ def test_keyframes_of_a_lora_start_a_new_history(comfy: ComfyUI, tmp_path_factor
     everything = comfy.sample(comfy.cached(model, ALL), steps=8, cfg=2.0, **conds())
     # One evaluation is computed with each set of weights; all others are reused.
     assert everything.counts[1] == 2
+
+
+def test_calls_in_which_gradients_are_recorded_pass_through(comfy: ComfyUI) -> None:
+    """As ComfyUI's node for training makes them: a reused state would lend the gradient of another step."""
+    from comfy.patcher_extension import WrappersMP
+
+    def recording(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        with torch.enable_grad():
+            return executor(*args, **kwargs)
+
+    model = comfy.model("flux_dev")
+    plain = comfy.sample(model, steps=SHORT)
+    cached = comfy.cached(model, ALL)
+    cached.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", recording)
+    recorded = comfy.sample(cached, steps=SHORT)
+    assert torch.equal(recorded.latent, plain.latent)
+    assert recorded.calls == plain.calls
+    assert recorded.text == "Passed through: gradients were recorded, as in training."

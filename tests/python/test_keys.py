@@ -59,6 +59,12 @@ def test_uuids_of_another_type_are_hashed() -> None:
     assert all(0 <= number < 1 << 64 for number in key[1:])
 
 
+def test_a_cond_without_one_of_its_inputs_has_another_key() -> None:
+    all_inputs = keys.call_keys(options(), None, ["c_crossattn", "ref_audio"])
+    assert all_inputs == keys.call_keys(options(), None, ["ref_audio", "c_crossattn"])
+    assert all_inputs != keys.call_keys(options(), None, ["c_crossattn"])
+
+
 WINDOW = SimpleNamespace(index_list=[0, 1, 2])
 
 
@@ -77,6 +83,7 @@ WINDOW = SimpleNamespace(index_list=[0, 1, 2])
         ({}, {"run_vnegative": True}),
         ({"skip_layers": [1]}, {"skip_layers": [2]}),
         ({}, {"stg_indexes": [3]}),
+        ({}, {"a2v_cross_attn": False}),
     ],
 )
 def test_what_changes_the_computation_changes_the_key(left: dict[str, Any], right: dict[str, Any]) -> None:
