@@ -25,8 +25,8 @@ def call_keys(
 ) -> tuple[Key, ...] | None:
     """One key per cond of the batch, in row order; None when ComfyUI did not say which conds the batch holds.
 
-    weight_hooks: the HookGroup whose weights are applied now, or None. inputs: names of what the conds give to the model
-    (guidance nodes evaluate a cond again with one of them missing).
+    weight_hooks: the HookGroup whose weights are applied now, or None. inputs: names of what the conds give to the
+    model; guidance nodes evaluate a cond again with one of them missing.
     """
     conds = transformer_options.get("cond_or_uncond")
     uuids = transformer_options.get("uuids")
