@@ -162,3 +162,19 @@ def test_another_shape_in_the_next_run_starts_afresh(comfy: ComfyUI) -> None:
     before = comfy.sample(model)
     comfy.sample(model, batch=3, steps=4)
     assert torch.equal(comfy.sample(model).latent, before.latent)
+
+
+@pytest.mark.parametrize("strategy", ["classic", "forecast"])
+def test_a_cache_that_rests_on_the_cpu_gives_the_same_picture(comfy: ComfyUI, strategy: str) -> None:
+    model = comfy.model("flux_dev")
+    runs = [
+        comfy.sample(comfy.cached(model, cache_device=device, strategy=strategy), cfg=2.0) for device in ("gpu", "cpu")
+    ]
+    assert runs[0].reused > 0
+    assert runs[0].text == runs[1].text
+    assert torch.equal(runs[0].latent, runs[1].latent)
+
+
+def test_an_unknown_cache_device_is_refused_with_the_choices(comfy: ComfyUI) -> None:
+    with pytest.raises(ValueError, match="cache_device is 'disk'; it must be one of gpu, cpu"):
+        comfy.cached(comfy.model("flux_dev"), cache_device="disk")
