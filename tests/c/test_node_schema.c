@@ -328,6 +328,8 @@ static void broken_variants_of_the_real_file(void **state) {
          "output \"MODEL\" has the field \"name\" twice"},
         {"\"id\": \"WaveSpeedDemoPrompt\"", "\"id\": \"ApplyFBCacheOnModel\"",
          "there are two nodes of this id."},
+        {"\"output_node\": true", "\"output_node\": 1",
+         "node \"WaveSpeedFirstBlockCacheXY\": the field \"output_node\" must be true or false."},
     };
     for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); ++i) {
         char *const text = replaced(real_text, variants[i].old, variants[i].by);

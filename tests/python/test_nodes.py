@@ -20,7 +20,9 @@ SCHEMA = (Path(__file__).resolve().parents[2] / "python/wavespeed/nodes.json").r
 CACHE = "ApplyFBCacheOnModel"
 SPEEDUP = "WaveSpeedFirstBlockCache"
 COMPILE = "EnhancedCompileModel"
-ATTRIBUTES = ("CATEGORY", "DESCRIPTION", "FUNCTION", "RETURN_TYPES", "RETURN_NAMES", "OUTPUT_TOOLTIPS", "__module__")
+ATTRIBUTES = (
+    "CATEGORY", "DESCRIPTION", "FUNCTION", "OUTPUT_NODE", "RETURN_TYPES", "RETURN_NAMES", "OUTPUT_TOOLTIPS", "__module__",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
