@@ -124,8 +124,8 @@ class FirstBlockCacheXY:
 def heading(
     model: str, steps: int, cfg: float, denoise: float, seed: int, pictures: int, height: int, width: int
 ) -> str:
-    """For example: Flux · 128 × 128 · 28 steps · cfg 3 · seed 7"""
-    size = f"{width} × {height}" + (f" × {pictures}" if pictures > 1 else "")
+    """For example: Flux · 128 x 128 · 28 steps · cfg 3 · seed 7"""
+    size = f"{width} x {height}" + (f" x {pictures}" if pictures > 1 else "")
     denoised = f" · denoise {denoise:g}" if denoise < 1 else ""
     return f"{model} · {size} · {steps} steps · cfg {cfg:g}{denoised} · seed {seed}"
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 CELLS_MAX = 64
 """Each is up to two sampling runs."""
+LINES_MAX = 24
+"""Columns, and rows: browsers show no longer pictures."""
 SHOWN = 48
 """Characters of a wrong value in a sentence."""
 
@@ -91,11 +93,10 @@ def make_plan(
         for speedup, threshold in [*((value, 0.0) for value in speedups), *((0.0, value) for value in thresholds)]
     ]
     rows = [Row(sampler, scheduler) for sampler in samplers for scheduler in schedulers]
-    cells = len(columns) * len(rows)
-    if cells > CELLS_MAX:
+    if max(len(columns), len(rows)) > LINES_MAX or len(columns) * len(rows) > CELLS_MAX:
         raise ValueError(
-            f"The grid would have {cells} cells ({len(strategies)} strategies, {len(speedups) + len(thresholds)} "
-            f"speedups and thresholds, {len(samplers)} samplers, {len(schedulers)} schedulers); "
-            f"at most {CELLS_MAX} are allowed."
+            f"The grid would have {len(columns)} columns ({len(strategies)} x {len(speedups) + len(thresholds)}: "
+            f"strategies, speedups and thresholds) and {len(rows)} rows ({len(samplers)} x {len(schedulers)}: "
+            f"samplers, schedulers); at most {LINES_MAX} of each and {CELLS_MAX} cells are allowed."
         )
     return Plan(tuple(columns), tuple(rows))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST_SHEET = 8000
 """Pixels of width and of height that the size of the pictures aims at; browsers refuse much larger ones."""
-EDGE_MIN, EDGE_MAX = 192, 448
+EDGE_MIN, EDGE_MAX = 200, 448
 GAP, MARGIN = 16, 24
 TITLE, HEADING, BAND, CAPTION = 74, 52, 40, 46
 PAPER, INK, FAINT, RULE, BETTER = "#ffffff", "#1b1f24", "#5c6570", "#d5dae0", "#0b6e4f"
@@ -45,7 +45,9 @@ def decibels(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
+    if value < 100:
+        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+    return f"{value:.0f} s" if value < 1000 else f"{value / 60:.0f} min"
 
 
 class Sheet:

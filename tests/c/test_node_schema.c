@@ -86,6 +86,7 @@ static void real_file_is_read_as_written(void **state) {
     assert_true(hits->default_number == -1.0 && hits->minimum == -1.0);
     assert_int_equal(node->n_outputs, 1);
     assert_string_equal(node->outputs[0].type, "MODEL");
+    assert_false(node->output_node);
     ws_node_schema_free(list);
 }
 
@@ -145,6 +146,16 @@ static void every_kind_of_input(void **state) {
     assert_string_equal(node->inputs[5].tooltip, "\xC3\xA9");
     ws_node_schema_free(list);
     ws_node_schema_free(NULL);
+}
+
+static void a_node_may_be_an_output_node(void **state) {
+    (void)state;
+    char *const text = replaced(NODE("", ""), "\"inputs\"", "\"output_node\":true,\"inputs\"");
+    ws_node_schema_list *list = NULL;
+    assert_int_equal(ws_node_schema_parse(text, strlen(text), &list, NULL), WS_OK);
+    assert_true(ws_node_schema_get(list, 0)->output_node);
+    ws_node_schema_free(list);
+    free(text);
 }
 
 static void no_nodes_are_an_empty_list(void **state) {
@@ -373,6 +384,7 @@ int main(void) {
         cmocka_unit_test(real_file_is_read_as_written),
         cmocka_unit_test(widgets_keep_the_order_of_comfy_wavespeed),
         cmocka_unit_test(every_kind_of_input),
+        cmocka_unit_test(a_node_may_be_an_output_node),
         cmocka_unit_test(no_nodes_are_an_empty_list),
         cmocka_unit_test(every_prefix_is_refused),
         cmocka_unit_test(every_flipped_bit_is_survived),
