@@ -42,7 +42,7 @@ class FirstBlockCacheXY:
                     self._read(name, text)
             if None not in texts:
                 self._plan(*texts)
-        except (ValueError, TypeError, AttributeError) as problem:
+        except ValueError as problem:
             return str(problem)
         return True
 

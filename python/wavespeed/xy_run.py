@@ -102,7 +102,7 @@ class Grid:
         self.plan = plan
         self.node_id = node_id
         self.plain = without_cache(inputs.model)
-        self.shape = (0, 0, 0)
+        self.shape: tuple[int, ...] = ()
         """(N, H, W) of the pictures of a run, known after the first."""
         self.told = 0
 

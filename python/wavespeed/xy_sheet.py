@@ -22,7 +22,8 @@ EDGE_MIN, EDGE_MAX = 200, 448
 GAP, MARGIN = 16, 24
 TITLE, HEADING, BAND, CAPTION = 74, 52, 40, 46
 PAPER, INK, FAINT, RULE, BETTER = "#ffffff", "#1b1f24", "#5c6570", "#d5dae0", "#0b6e4f"
-BELOW = ("no cache, only as", "many steps as were", "computed above")
+FULL = ("every step computed,", "no cache")
+FEWER = ("no cache, only as", "many steps as were", "computed above")
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -38,10 +39,6 @@ def tile(picture: torch.Tensor, plan: Plan) -> Image.Image:
     scale = edge / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return Image.fromarray(picture.numpy()).resize(size, Image.Resampling.LANCZOS)
-
-
-def decibels(value: float) -> str:
-    return "identical" if math.isinf(value) else f"{value:.1f} dB"
 
 
 def seconds(value: float) -> str:
@@ -97,35 +94,31 @@ class Sheet:
         headings = top + BAND
         above = headings + HEADING
         below = above + self.tile_height + CAPTION
-        self._heading(0, headings, "every step computed,", "no cache", INK)
-        self._picture(0, above, row.full, f"{row.full.run.steps} steps · {seconds(row.full.run.seconds)}", INK)
-        for line, text in enumerate(BELOW):
-            self.pen.text((self._left(0), below + 4 + 20 * line), text, INK, _font(16))
+        self._heading(0, headings, FULL)
+        self._picture(0, above, row.full, f"{row.full.run.steps} steps · {seconds(row.full.run.seconds)}")
+        self._heading(0, below, FEWER)
         for number, cell in enumerate(row.cells, start=1):
-            self._heading(number, headings, cell.column.strategy, cell.column.knob, INK)
-            cached, fewer = cell.cached, cell.fewer
-            better = cached if cached.psnr > fewer.psnr else fewer if fewer.psnr > cached.psnr else None
-            for top_of_tile, drawn, cost in (
-                (above, cached, f"{cached.run.share:.0%} computed"),
-                (below, fewer, f"{fewer.run.steps} steps"),
+            self._heading(number, headings, (cell.column.strategy, cell.column.knob))
+            closer, farther = sorted((cell.cached, cell.fewer), key=lambda drawn: -drawn.psnr)
+            better = closer if closer.psnr > farther.psnr else None
+            for place, drawn, cost in (
+                (above, cell.cached, f"{cell.cached.run.share:.0%} computed"),
+                (below, cell.fewer, f"{cell.fewer.run.steps} steps"),
             ):
-                caption = f"{cost} · {seconds(drawn.run.seconds)} ({drawn.time_share:.0%})"
-                colour = BETTER if drawn is better else INK
-                self._picture(number, top_of_tile, drawn, caption, colour, likeness(drawn))
+                self._picture(number, place, drawn, f"{cost} · {seconds(drawn.run.seconds)} ({drawn.time_share:.0%})")
+                self._likeness(number, place, drawn, BETTER if drawn is better else INK)
 
-    def _heading(self, column: int, top: int, first: str, second: str, colour: str) -> None:
-        for line, text in enumerate((first, second)):
-            self.pen.text((self._left(column), top + 4 + 20 * line), text, colour, _font(16))
+    def _heading(self, column: int, top: int, lines: tuple[str, ...]) -> None:
+        for line, text in enumerate(lines):
+            self.pen.text((self._left(column), top + 4 + 20 * line), text, INK, _font(16))
 
-    def _picture(self, column: int, top: int, drawn: Drawn, caption: str, colour: str, likeness: str = "") -> None:
-        left = self._left(column)
-        self.image.paste(drawn.picture, (left, top))
-        self.pen.text((left, top + self.tile_height + 4), caption, INK, _font(14))
-        self.pen.text((left, top + self.tile_height + 22), likeness, colour, _font(15))
+    def _picture(self, column: int, top: int, drawn: Drawn, caption: str) -> None:
+        self.image.paste(drawn.picture, (self._left(column), top))
+        self.pen.text((self._left(column), top + self.tile_height + 4), caption, INK, _font(14))
 
-
-def likeness(drawn: Drawn) -> str:
-    return decibels(drawn.psnr) if math.isinf(drawn.psnr) else f"{decibels(drawn.psnr)} · SSIM {drawn.ssim:.3f}"
+    def _likeness(self, column: int, top: int, drawn: Drawn, colour: str) -> None:
+        text = "identical" if math.isinf(drawn.psnr) else f"{drawn.psnr:.1f} dB · SSIM {drawn.ssim:.3f}"
+        self.pen.text((self._left(column), top + self.tile_height + 22), text, colour, _font(15))
 
 
 def as_tensor(image: Image.Image) -> torch.Tensor:

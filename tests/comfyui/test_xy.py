@@ -16,6 +16,7 @@ from demo_pictures import demo_model
 from in_process import COUNTS, assert_nothing_is_left, native_objects_alive
 from PIL import Image
 from prompts import changed, picture
+from test_bad_input import FasterBlock
 
 if TYPE_CHECKING:
     from in_process import ComfyUI
@@ -182,6 +183,33 @@ def test_a_part_of_the_noise_is_as_at_the_sampler(demo: Demo) -> None:
 def test_other_samplers_have_a_row_too(demo: Demo, sampler: str) -> None:
     ((_, cell),) = cells(demo.grid(samplers=sampler))
     assert 0 < cell["computed"] < cell["evaluations"]
+
+
+def test_evaluations_in_which_the_model_is_being_discovered_count_as_computed(
+    comfy: ComfyUI, demo: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(comfy.engine().architectures, "Flux")
+    comfy.engine().discovered.clear()
+    try:
+        first, second = (cell for _, cell in cells(demo.grid(speedups="2, 3")))
+    finally:
+        comfy.engine().discovered.clear()
+    assert "to find the model's blocks" in first["text"]
+    assert first["evaluations"] == second["evaluations"] == STEPS
+    assert STEPS // 2 <= first["computed"] < STEPS
+    assert first["fewer_steps"]["steps"] == first["computed"]
+
+
+def test_a_model_that_turns_out_to_pass_through_is_told_and_equals_the_full_run(comfy: ComfyUI, demo: Demo) -> None:
+    model = demo_model(comfy)
+    blocks = model.model.diffusion_model.double_blocks
+    for number, block in enumerate(blocks):
+        blocks[number] = FasterBlock(block)
+    ((_, cell),) = cells(demo.grid(model))
+    assert (cell["evaluations"], cell["computed"], cell["psnr"]) == (STEPS, STEPS, None)
+    assert "1 cell; in 0 the cache is closer" in comfy.texts.last()
+    assert comfy.texts.last().endswith(cell["text"])
+    assert "another pack has replaced blocks" in cell["text"]
 
 
 # ---- the sheet and the files -----------------------------------------------------------------------------------------
