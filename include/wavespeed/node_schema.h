@@ -46,6 +46,7 @@ typedef struct ws_node_schema {
     const char *display_name;
     const char *category;
     const char *description;
+    bool output_node; /* it runs although nothing follows it; absent means false */
     size_t n_inputs;
     const ws_node_input *inputs; /* in the order of the widgets; required ones first */
     size_t n_outputs;

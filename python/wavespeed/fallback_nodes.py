@@ -25,6 +25,16 @@ class PassThrough:
         return (model,)
 
 
+class Unavailable:
+    """Stands in for a node that has nothing to pass through."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def run(self, **_inputs: Any) -> None:
+        raise RuntimeError(f"This node needs the native module. {self.reason}")
+
+
 def node_classes(text: str, implementations: dict[str, Any]) -> tuple[dict[str, type], dict[str, str]]:
     """The same classes that the native module makes from nodes.json, for what `implementations` has."""
     nodes = [node for node in json.loads(text)["nodes"] if node["id"] in implementations]
@@ -49,6 +59,7 @@ def _node_class(node: dict[str, Any], implementation: Any) -> type:
             "CATEGORY": node["category"],
             "DESCRIPTION": node["description"],
             "FUNCTION": "run",
+            "OUTPUT_NODE": node.get("output_node", False),
             "RETURN_TYPES": tuple(output["type"] for output in node["outputs"]),
             "RETURN_NAMES": tuple(output["name"] for output in node["outputs"]),
             "OUTPUT_TOOLTIPS": tuple(output["tooltip"] for output in node["outputs"]),

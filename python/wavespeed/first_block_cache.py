@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import architecture, report
 from .run import WRAPPER_KEY, Engine, Settings, outer_sample_wrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .run import Run
 
 STRATEGIES = ("classic", "forecast")
 STRATEGIES_WITH_SPEEDUP = ("forecast", "classic")
@@ -14,6 +19,35 @@ CACHE_DEVICES = ("gpu", "cpu")
 CHOICES = {"strategy": STRATEGIES, "cache_device": CACHE_DEVICES}
 CHOICES_WITH_SPEEDUP = {"strategy": STRATEGIES_WITH_SPEEDUP, "cache_device": CACHE_DEVICES}
 PATCHER_METHODS = ("clone", "add_wrapper_with_key", "remove_wrappers_with_key", "get_model_object")
+
+
+def check_patcher(model: Any) -> None:
+    """TypeError for what is no model that can be patched."""
+    if not all(hasattr(model, name) for name in PATCHER_METHODS):
+        raise TypeError(
+            f"The model input is a {type(model).__name__}, not a diffusion model that ComfyUI can patch. "
+            "Connect the MODEL output of a loader or of another model node."
+        )
+
+
+def without_cache(model: Any) -> Any:
+    """A clone of the model with no cache, also where one was there."""
+    from comfy.patcher_extension import WrappersMP
+
+    patched = model.clone()
+    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY)
+    return patched
+
+
+def with_cache(engine: Engine, model: Any, settings: Settings, at_end: Callable[[Run], None] | None = None) -> Any:
+    """A clone of the model with the cache. at_end is called with every run, before it is closed."""
+    from comfy.patcher_extension import WrappersMP
+
+    # The last of several such nodes wins; two caches in one model would measure each other.
+    patched = without_cache(model)
+    wrapper = outer_sample_wrapper(engine, settings, at_end)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, wrapper)
+    return patched
 
 
 class ApplyFirstBlockCache:
@@ -61,12 +95,7 @@ class ApplyFirstBlockCache:
         cache_device: str = CACHE_DEVICES[0],
         unique_id: str | None = None,
     ) -> tuple[Any]:
-        missing = [name for name in PATCHER_METHODS if not hasattr(model, name)]
-        if missing:
-            raise TypeError(
-                f"The model input is a {type(model).__name__}, not a diffusion model that ComfyUI can patch. "
-                "Connect the MODEL output of a loader or of another model node."
-            )
+        check_patcher(model)
         for name, value in (("strategy", strategy), ("cache_device", cache_device)):
             if value not in CHOICES[name]:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(CHOICES[name])}.")
@@ -85,8 +114,6 @@ class ApplyFirstBlockCache:
         except architecture.UnsupportedModelError as problem:
             report.tell(f"Passed through: {problem}.", unique_id)
             return (model,)
-        from comfy.patcher_extension import WrappersMP
-
         settings = Settings(
             object_to_patch=object_to_patch,
             threshold=residual_diff_threshold,
@@ -98,11 +125,7 @@ class ApplyFirstBlockCache:
             cache_device=cache_device,
             node_id=unique_id,
         )
-        patched = model.clone()
-        # The last of several such nodes wins; two caches in one model would measure each other.
-        patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY)
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, outer_sample_wrapper(self.engine, settings))
-        return (patched,)
+        return (with_cache(self.engine, model, settings),)
 
     @staticmethod
     def _object(model: Any, name: str) -> Any:

@@ -10,6 +10,7 @@ from . import __version__, _native, architecture, conflicts, demo_model, fallbac
 from .compile_model import CompileModel
 from .first_block_cache import CHOICES, CHOICES_WITH_SPEEDUP, ApplyFirstBlockCache, FirstBlockCache
 from .run import Engine
+from .xy_node import FirstBlockCacheXY
 
 log = logging.getLogger("wavespeed")
 
@@ -41,12 +42,14 @@ def _implementations() -> dict[str, Any]:
         found = {
             "ApplyFBCacheOnModel": ApplyFirstBlockCache(ENGINE),
             "WaveSpeedFirstBlockCache": FirstBlockCache(ENGINE),
+            "WaveSpeedFirstBlockCacheXY": FirstBlockCacheXY(ENGINE),
             "EnhancedCompileModel": CompileModel(ENGINE),
         }
     else:
         found = {
             "ApplyFBCacheOnModel": fallback_nodes.PassThrough(_native.reason, CHOICES),
             "WaveSpeedFirstBlockCache": fallback_nodes.PassThrough(_native.reason, CHOICES_WITH_SPEEDUP),
+            "WaveSpeedFirstBlockCacheXY": fallback_nodes.Unavailable(_native.reason),
             "EnhancedCompileModel": fallback_nodes.PassThrough(_native.reason, {}),
         }
     if demo_model.is_offered():

@@ -71,6 +71,8 @@ class Run:
         self.schedule = schedule
         self.models: dict[int, Member | Discovery | str] = {}
         """What each base model, by its identity, is to this run; a str says why it is left alone."""
+        self.evaluations = 0
+        """Of the guider, also those in which the cache was off."""
         self.watching = False
         self.discovering = 0
         """Evaluations in which a model was being discovered; no session counts them."""
@@ -131,6 +133,7 @@ class Run:
         """PREDICT_NOISE wrapper: once per model evaluation, whatever ComfyUI splits it into."""
         for member in self.members:
             member.session.begin_evaluation()
+        self.evaluations += 1
         self.watching = False
         result = executor(*args, **kwargs)
         self.discovering += self.watching
@@ -171,6 +174,11 @@ class Run:
                 del self.models[identity]  # joins as a member at its next call
         return result
 
+    def computed(self) -> float:
+        """Evaluations that were computed; the mean where several models take part in each of them."""
+        reused = [member.session.statistics()["reused"] for member in self.members]
+        return self.evaluations - sum(reused) / max(1, len(reused))
+
     def text(self) -> str:
         lines = [
             report.run_line(
@@ -206,8 +214,10 @@ def adds_noise(sampler: Any) -> bool:
     return any(part in name for part in NOISE_ADDING)
 
 
-def outer_sample_wrapper(engine: Engine, settings: Settings) -> Callable[..., Any]:
-    """OUTER_SAMPLE wrapper: one sampling run from beginning to end."""
+def outer_sample_wrapper(
+    engine: Engine, settings: Settings, at_end: Callable[[Run], None] | None = None
+) -> Callable[..., Any]:
+    """OUTER_SAMPLE wrapper: one sampling run from beginning to end. at_end gets the run before it is closed."""
 
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         from comfy.patcher_extension import WrappersMP
@@ -233,6 +243,8 @@ def outer_sample_wrapper(engine: Engine, settings: Settings) -> Callable[..., An
                 del wrappers[kind][WRAPPER_KEY]
             try:
                 report.tell(run.text(), settings.node_id)
+                if at_end is not None:
+                    at_end(run)
             finally:
                 run.close()
 

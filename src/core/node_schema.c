@@ -191,13 +191,16 @@ static ws_status read_outputs(const cJSON *item, const ws_json_place *place, ws_
 
 static ws_status read_node(const cJSON *item, const ws_json_place *place, ws_node_schema *node,
                            ws_node_input *inputs, ws_node_output *outputs, ws_error *error) {
-    static const char *const fields[] = {"id",     "display_name", "category", "description",
-                                         "inputs", "outputs",      NULL};
+    static const char *const fields[] = {"id",     "display_name", "category",    "description",
+                                         "inputs", "outputs",      "output_node", NULL};
     WS_TRY_(ws_json_check_keys_(item, fields, place, error));
     WS_TRY_(ws_json_text_(item, "id", place, &node->id, error));
     WS_TRY_(ws_json_text_(item, "display_name", place, &node->display_name, error));
     WS_TRY_(ws_json_text_(item, "category", place, &node->category, error));
     WS_TRY_(ws_json_text_(item, "description", place, &node->description, error));
+    if (ws_json_has_(item, "output_node")) {
+        WS_TRY_(ws_json_boolean_(item, "output_node", place, &node->output_node, error));
+    }
     WS_TRY_(read_inputs(item, place, node, inputs, error));
     return read_outputs(item, place, node, outputs, error);
 }

@@ -1,7 +1,7 @@
 /* The node classes, built from nodes.json: ComfyUI's V1 interface, which every ComfyUI there is understands.
  *
- * A class made here has INPUT_TYPES, RETURN_TYPES, RETURN_NAMES, OUTPUT_TOOLTIPS, FUNCTION, CATEGORY, DESCRIPTION and,
- * where the implementation has one, VALIDATE_INPUTS. What a node does is a Python function: it runs once per node. */
+ * A class made here has INPUT_TYPES, RETURN_TYPES, RETURN_NAMES, OUTPUT_TOOLTIPS, OUTPUT_NODE, FUNCTION, CATEGORY,
+ * DESCRIPTION and, where the implementation has one, VALIDATE_INPUTS. What a node does is a Python function: it runs once per node. */
 #include "state.h"
 #include "wavespeed/architecture.h"
 #include "wavespeed/options.h"
@@ -177,6 +177,7 @@ static PyObject *node_class(PyObject *module, size_t index, PyObject *implementa
         set_item(namespace, "CATEGORY", PyUnicode_FromString(node->category)) != 0 ||
         set_item(namespace, "DESCRIPTION", PyUnicode_FromString(node->description)) != 0 ||
         set_item(namespace, "FUNCTION", PyUnicode_FromString("run")) != 0 ||
+        set_item(namespace, "OUTPUT_NODE", PyBool_FromLong(node->output_node)) != 0 ||
         set_item(namespace, "RETURN_TYPES", output_tuple(node, output_type)) != 0 ||
         set_item(namespace, "RETURN_NAMES", output_tuple(node, output_name)) != 0 ||
         set_item(namespace, "OUTPUT_TOOLTIPS", output_tuple(node, output_tooltip)) != 0 ||

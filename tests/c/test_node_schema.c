@@ -86,6 +86,7 @@ static void real_file_is_read_as_written(void **state) {
     assert_true(hits->default_number == -1.0 && hits->minimum == -1.0);
     assert_int_equal(node->n_outputs, 1);
     assert_string_equal(node->outputs[0].type, "MODEL");
+    assert_false(node->output_node);
     ws_node_schema_free(list);
 }
 
@@ -145,6 +146,16 @@ static void every_kind_of_input(void **state) {
     assert_string_equal(node->inputs[5].tooltip, "\xC3\xA9");
     ws_node_schema_free(list);
     ws_node_schema_free(NULL);
+}
+
+static void a_node_may_be_an_output_node(void **state) {
+    (void)state;
+    char *const text = replaced(NODE("", ""), "\"inputs\"", "\"output_node\":true,\"inputs\"");
+    ws_node_schema_list *list = NULL;
+    assert_int_equal(ws_node_schema_parse(text, strlen(text), &list, NULL), WS_OK);
+    assert_true(ws_node_schema_get(list, 0)->output_node);
+    ws_node_schema_free(list);
+    free(text);
 }
 
 static void no_nodes_are_an_empty_list(void **state) {
@@ -328,6 +339,8 @@ static void broken_variants_of_the_real_file(void **state) {
          "output \"MODEL\" has the field \"name\" twice"},
         {"\"id\": \"WaveSpeedDemoPrompt\"", "\"id\": \"ApplyFBCacheOnModel\"",
          "there are two nodes of this id."},
+        {"\"output_node\": true", "\"output_node\": 1",
+         "node \"WaveSpeedFirstBlockCacheXY\": the field \"output_node\" must be true or false."},
     };
     for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); ++i) {
         char *const text = replaced(real_text, variants[i].old, variants[i].by);
@@ -371,6 +384,7 @@ int main(void) {
         cmocka_unit_test(real_file_is_read_as_written),
         cmocka_unit_test(widgets_keep_the_order_of_comfy_wavespeed),
         cmocka_unit_test(every_kind_of_input),
+        cmocka_unit_test(a_node_may_be_an_output_node),
         cmocka_unit_test(no_nodes_are_an_empty_list),
         cmocka_unit_test(every_prefix_is_refused),
         cmocka_unit_test(every_flipped_bit_is_survived),

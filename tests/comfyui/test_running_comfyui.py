@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COUNTS = re.compile(
     r"^Flux · 28 evaluations: (\d+) computed, (\d+) reused \((\d+) %\) · mean change \S+ · cache \S+ [KMG]iB$"
 )
-NODES = ("ApplyFBCacheOnModel", "WaveSpeedDemoPrompt")
+NODES = ("ApplyFBCacheOnModel", "WaveSpeedFirstBlockCacheXY", "WaveSpeedDemoPrompt")
 INPUTS = [
     "model",
     "object_to_patch",

@@ -29,9 +29,10 @@ Workflow = dict[str, Any]
 
 FILES = {path.stem: path for path in sorted((ROOT / "workflows").glob("*.json"))}
 DEMO = "Try it on CPU"
-DEMOS = {DEMO, "Try it on CPU, compiled"}
+DEMOS = {DEMO, "Try it on CPU, compiled", "Find a setting on CPU"}
 """Those whose model files come with the pack."""
 CACHE_NODES = {"ApplyFBCacheOnModel", "WaveSpeedFirstBlockCache"}
+SAVING_NODES = {"SaveImage", "WaveSpeedFirstBlockCacheXY"}
 MADE_FOR = (0, 33)
 NOT_IN_LIST = re.compile(r"Value not in list: \w+: '([^']+)' not in ")
 OLD_ARRAYS = {
@@ -107,7 +108,7 @@ def test_the_workflows_of_the_demo_run_as_they_are_and_the_cache_node_says_what_
     workflow = read(name)
     result = runner.queue(as_prompt(info, workflow))
     assert result.status == "success", result.error
-    assert len(runner.images(result)) == sum(node["type"] == "SaveImage" for node in workflow["nodes"])
+    assert len(runner.images(result)) == sum(node["type"] in SAVING_NODES for node in workflow["nodes"])
     for node in workflow["nodes"]:
         if node["type"] in CACHE_NODES:
             assert "reused" in result.texts_of(str(node["id"]))[-1]

@@ -21,6 +21,7 @@ DOCUMENTS = sorted(
     [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "web/docs").rglob("*.md"),
      *(REPOSITORY / "tests").rglob("*.md"), *(REPOSITORY / "demo_model").rglob("*.md")]
 )  # fmt: skip
+WIDGETS = {"STRING", "FLOAT", "INT", "BOOLEAN", "COMBO"}
 WORKFLOWS = sorted((REPOSITORY / "workflows").glob("*.json"))
 
 
@@ -113,8 +114,11 @@ def our_nodes(path: Path) -> list[dict[str, Any]]:
 
 def widgets(node: dict[str, Any]) -> list[tuple[dict[str, Any], Any]]:
     """(input of the schema, value) for every widget of a node in a workflow; the last optional ones may be missing."""
-    inputs = [entry for entry in NODES[node["type"]]["inputs"] if entry["type"] not in ("MODEL", "*")]
-    values = node["widgets_values"]
+    inputs = [entry for entry in NODES[node["type"]]["inputs"] if entry["type"] in WIDGETS]
+    values = list(node["widgets_values"])
+    for number, entry in enumerate(inputs):
+        if entry["name"] == "seed":
+            del values[number + 1]  # what the editor does to it after a run
     assert sum(entry["required"] for entry in inputs) <= len(values) <= len(inputs), node["type"]
     return list(zip(inputs, values, strict=False))
 

@@ -13,14 +13,19 @@ from wavespeed import _native, fallback_nodes, first_block_cache, report
 from wavespeed.compile_model import CompileModel
 from wavespeed.demo_model import DemoPrompt
 from wavespeed.run import Engine
+from wavespeed.xy_node import FirstBlockCacheXY
 
 pytestmark = pytest.mark.skipif(_native.core is None, reason=_native.reason)
 
 SCHEMA = (Path(__file__).resolve().parents[2] / "python/wavespeed/nodes.json").read_text(encoding="utf-8")
 CACHE = "ApplyFBCacheOnModel"
 SPEEDUP = "WaveSpeedFirstBlockCache"
+XY = "WaveSpeedFirstBlockCacheXY"
 COMPILE = "EnhancedCompileModel"
-ATTRIBUTES = ("CATEGORY", "DESCRIPTION", "FUNCTION", "RETURN_TYPES", "RETURN_NAMES", "OUTPUT_TOOLTIPS", "__module__")
+ATTRIBUTES = (
+    "CATEGORY", "DESCRIPTION", "FUNCTION", "OUTPUT_NODE", "RETURN_TYPES", "RETURN_NAMES", "OUTPUT_TOOLTIPS",
+    "__module__",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,7 @@ def implementations() -> dict[str, Any]:
     return {
         CACHE: first_block_cache.ApplyFirstBlockCache(engine),
         SPEEDUP: first_block_cache.FirstBlockCache(engine),
+        XY: FirstBlockCacheXY(engine),
         COMPILE: CompileModel(engine),
         "WaveSpeedDemoPrompt": DemoPrompt(),
     }
@@ -43,6 +49,7 @@ def native(implementations: dict[str, Any]) -> dict[str, type]:
     assert names == {
         CACHE: "Apply First Block Cache",
         SPEEDUP: "First Block Cache",
+        XY: "First Block Cache XY",
         COMPILE: "Compile Model+",
         "WaveSpeedDemoPrompt": "Demo Prompt",
     }
@@ -53,8 +60,9 @@ def native(implementations: dict[str, Any]) -> dict[str, type]:
 def fallback(implementations: dict[str, Any]) -> dict[str, type]:
     choices = {CACHE: first_block_cache.CHOICES, SPEEDUP: first_block_cache.CHOICES_WITH_SPEEDUP}
     reason = "The native module has not been built."
-    passing = implementations | {name: fallback_nodes.PassThrough(reason, some) for name, some in choices.items()}
-    return fallback_nodes.node_classes(SCHEMA, passing)[0]
+    passing = {name: fallback_nodes.PassThrough(reason, some) for name, some in choices.items()}
+    replaced = implementations | passing | {XY: fallback_nodes.Unavailable(reason)}
+    return fallback_nodes.node_classes(SCHEMA, replaced)[0]
 
 
 @pytest.mark.parametrize("node_id", [node["id"] for node in json.loads(SCHEMA)["nodes"]])
@@ -218,6 +226,16 @@ def test_without_the_native_module_the_model_passes_through_and_says_why(
     assert fallback[CACHE]().run(model=model, unique_id="5", **inputs) == (model,)
     assert said == [("Passed through: The native module has not been built.", "5")]
     assert not hasattr(fallback[CACHE], "VALIDATE_INPUTS")
+
+
+def test_without_the_native_module_the_grid_says_why_there_is_none(fallback: dict[str, type]) -> None:
+    with pytest.raises(RuntimeError, match=r"^This node needs the native module\. The native module has not"):
+        fallback[XY]().run(model=object())
+
+
+def test_the_grid_alone_runs_without_a_node_behind_it(native: dict[str, type]) -> None:
+    assert [name for name, node in native.items() if node.OUTPUT_NODE] == [XY]
+    assert native[XY].RETURN_TYPES == ("IMAGE", "STRING")
 
 
 def test_the_compile_node_keeps_the_contract_of_comfy_wavespeed(native: dict[str, type]) -> None:

@@ -1,0 +1,455 @@
+"""First Block Cache XY on the demo model: the grid says what separate runs of core's nodes say."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import tiny_models
+import torch
+from demo_pictures import demo_model
+from in_process import COUNTS, assert_nothing_is_left, native_objects_alive
+from PIL import Image
+from prompts import changed, picture
+from test_bad_input import FasterBlock
+
+if TYPE_CHECKING:
+    from in_process import ComfyUI
+
+    from comfyui_result import Prompt, Result, Runner
+
+NODE = "WaveSpeedFirstBlockCacheXY"
+STEPS = 12
+LISTS = {"strategies": "forecast", "speedups": "2", "thresholds": "", "samplers": "euler", "schedulers": "simple"}
+HOW = {"seed": 7, "steps": STEPS, "cfg": 3.0, "denoise": 1.0}
+GRID = "grid"
+
+
+class Demo:
+    """The demo model with its VAE and prompts, and pictures drawn with it by core's nodes."""
+
+    def __init__(self, comfy: ComfyUI) -> None:
+        self.comfy = comfy
+        self.model = demo_model(comfy)
+        self.vae = comfy.call("VAELoader", vae_name="wavespeed_demo_vae.safetensors")
+        self.conds = {
+            "positive": comfy.call("WaveSpeedDemoPrompt", subject="sunflower"),
+            "negative": comfy.call("WaveSpeedDemoPrompt", subject="nothing in particular"),
+        }
+        self.saved = 0
+
+    def grid(self, model: Any = None, *, batch: int = 1, width: int = 16, **inputs: Any) -> dict[str, Any]:
+        """What the node returns, with the numbers read from its text under "numbers"."""
+        self.saved += 1
+        given = {
+            **self.conds,
+            **HOW,
+            **LISTS,
+            "filename_prefix": f"test/grid {self.saved}",
+            "unique_id": GRID,
+            **inputs,
+        }
+        latent = {"samples": torch.zeros(batch, 16, 16, width)}
+        node: Any = self.comfy.nodes[NODE]
+        model = self.model if model is None else model
+        with torch.inference_mode():
+            returned = node().run(model=model, latent_image=latent, vae=self.vae, **given)
+        return {**returned, "numbers": json.loads(returned["result"][1])}
+
+    def draw(self, model: Any, sampler: str, scheduler: str, steps: int = STEPS, batch: int = 1) -> torch.Tensor:
+        """(N, 128, 128, 3), as core's Save Image writes it."""
+        latent = {"samples": torch.zeros(batch, 16, 16, 16)}
+        with torch.inference_mode():
+            samples = self.comfy.call(
+                "KSampler",
+                model=model,
+                **self.conds,
+                **{**HOW, "steps": steps},
+                sampler_name=sampler,
+                scheduler=scheduler,
+                latent_image=latent,
+            )
+            pictures = self.comfy.call("VAEDecode", vae=self.vae, samples=samples)
+        return (pictures * 255).clamp(0, 255).to(torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def demo(comfy: ComfyUI) -> Demo:
+    return Demo(comfy)
+
+
+def decibels(pictures: torch.Tensor, reference: torch.Tensor) -> float | None:
+    error = (pictures.double() - reference.double()).square().mean().item()
+    return 10 * math.log10(255**2 / error) if error else None
+
+
+def cells(returned: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(row, cell) of all."""
+    return [(row, cell) for row in returned["numbers"]["rows"] for cell in row["cells"]]
+
+
+# ---- the numbers -----------------------------------------------------------------------------------------------------
+
+
+def test_every_cell_says_what_separate_runs_of_the_nodes_say(comfy: ComfyUI, demo: Demo) -> None:
+    lists = {"strategies": "forecast, classic", "speedups": "3", "thresholds": "0.1"}
+    returned = demo.grid(**lists, samplers="euler, heun", schedulers="simple, beta")
+    found = cells(returned)
+    assert len(found) == 16
+    assert [(row["sampler"], row["scheduler"]) for row in returned["numbers"]["rows"]] == [
+        ("euler", "simple"), ("euler", "beta"), ("heun", "simple"), ("heun", "beta")
+    ]  # fmt: skip
+    for row, cell in found[::5]:
+        full = demo.draw(demo.model, row["sampler"], row["scheduler"])
+        setting = {"strategy": cell["strategy"], "speedup": cell["speedup"] or 0.0}
+        cached = comfy.cached(demo.model, cell["threshold"] or 0.0, **setting)
+        drawn = demo.draw(cached, row["sampler"], row["scheduler"])
+        counts = COUNTS.search(comfy.texts.last())
+        assert counts is not None
+        assert (cell["evaluations"], cell["computed"]) == (int(counts[1]), int(counts[2]))
+        assert cell["text"] == comfy.texts.last()
+        assert cell["psnr"] == pytest.approx(decibels(drawn, full))
+        fewer = cell["fewer_steps"]
+        assert fewer["steps"] == round(STEPS * cell["computed"] / cell["evaluations"])
+        assert fewer["psnr"] == pytest.approx(
+            decibels(demo.draw(demo.model, row["sampler"], row["scheduler"], fewer["steps"]), full)
+        )
+    for row, cell in found:
+        assert row["full"]["steps"] == STEPS
+        for measured in (cell, cell["fewer_steps"]):
+            assert 0 < measured["ssim"] <= 1
+            assert measured["seconds_share"] == pytest.approx(measured["seconds"] / row["full"]["seconds"])
+        if cell["speedup"]:
+            assert abs(cell["computed"] - cell["evaluations"] / cell["speedup"]) <= 1
+
+
+def test_the_share_computed_falls_and_the_distance_grows_with_the_speedup(demo: Demo) -> None:
+    found = [cell for _, cell in cells(demo.grid(speedups="1.2, 2, 3"))]
+    assert [cell["speedup"] for cell in found] == [1.2, 2.0, 3.0]
+    for name in ("computed_share", "psnr"):
+        values = [cell[name] for cell in found]
+        assert values == sorted(values, reverse=True)
+        assert len(set(values)) == 3
+
+
+def test_a_speedup_of_one_is_the_full_picture_and_needs_no_run_with_fewer_steps(demo: Demo) -> None:
+    ((row, cell),) = cells(demo.grid(speedups="1"))
+    assert cell["computed_share"] == 1.0
+    assert (cell["psnr"], cell["ssim"]) == (None, pytest.approx(1.0))
+    assert cell["fewer_steps"] == {
+        "steps": STEPS, "seconds": row["full"]["seconds"], "seconds_share": 1.0, "psnr": None,
+        "ssim": pytest.approx(1.0),
+    }  # fmt: skip
+
+
+def test_every_full_and_every_shorter_run_is_made_once(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nodes
+
+    runs: list[tuple[int, str]] = []
+    sample = nodes.common_ksampler
+
+    def counted(model: Any, seed: int, steps: int, cfg: float, sampler: str, *others: Any, **more: Any) -> Any:
+        runs.append((steps, sampler))
+        return sample(model, seed, steps, cfg, sampler, *others, **more)
+
+    monkeypatch.setattr(nodes, "common_ksampler", counted)
+    demo.grid(strategies="forecast, classic", speedups="2, 1", samplers="euler, dpmpp_2m")
+    for sampler in ("euler", "dpmpp_2m"):
+        of_sampler = sorted(steps for steps, name in runs if name == sampler and steps > 2)
+        assert of_sampler == [STEPS // 2, *[STEPS] * 5], "one shorter run, the full run, four with a cache"
+
+
+def test_all_pictures_of_a_batch_are_compared(comfy: ComfyUI, demo: Demo) -> None:
+    returned = demo.grid(batch=3, samplers="dpmpp_2m")
+    assert [returned["numbers"][name] for name in ("pictures", "height", "width")] == [3, 128, 128]
+    ((_, cell),) = cells(returned)
+    cached = comfy.cached(demo.model, 0.0, strategy="forecast", speedup=2.0)
+    both = (demo.draw(model, "dpmpp_2m", "simple", batch=3) for model in (cached, demo.model))
+    assert cell["psnr"] == pytest.approx(decibels(*both))
+
+
+def test_a_part_of_the_noise_is_as_at_the_sampler(demo: Demo) -> None:
+    returned = demo.grid(denoise=0.5)
+    assert returned["numbers"]["denoise"] == 0.5
+    assert cells(returned)[0][1]["evaluations"] == STEPS
+
+
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_sde", "uni_pc", "res_multistep", "lcm"])
+def test_other_samplers_have_a_row_too(demo: Demo, sampler: str) -> None:
+    ((_, cell),) = cells(demo.grid(samplers=sampler))
+    assert 0 < cell["computed"] < cell["evaluations"]
+
+
+def test_evaluations_in_which_the_model_is_being_discovered_count_as_computed(
+    comfy: ComfyUI, demo: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(comfy.engine().architectures, "Flux")
+    comfy.engine().discovered.clear()
+    try:
+        first, second = (cell for _, cell in cells(demo.grid(speedups="2, 3")))
+    finally:
+        comfy.engine().discovered.clear()
+    assert "to find the model's blocks" in first["text"]
+    assert first["evaluations"] == second["evaluations"] == STEPS
+    assert STEPS // 2 <= first["computed"] < STEPS
+    assert first["fewer_steps"]["steps"] == first["computed"]
+
+
+def test_a_model_that_turns_out_to_pass_through_is_told_and_equals_the_full_run(comfy: ComfyUI, demo: Demo) -> None:
+    model = demo_model(comfy)
+    blocks = model.model.diffusion_model.double_blocks
+    for number, block in enumerate(blocks):
+        blocks[number] = FasterBlock(block)
+    ((_, cell),) = cells(demo.grid(model))
+    assert (cell["evaluations"], cell["computed"], cell["psnr"]) == (STEPS, STEPS, None)
+    assert "1 cell; in 0 the cache is closer" in comfy.texts.last()
+    assert comfy.texts.last().endswith(cell["text"])
+    assert "another pack has replaced blocks" in cell["text"]
+
+
+# ---- the sheet and the files -----------------------------------------------------------------------------------------
+
+
+def test_the_grid_and_its_numbers_are_saved_and_shown(comfy: ComfyUI, demo: Demo) -> None:
+    returned = demo.grid(speedups="2, 3", filename_prefix="grids/mine")
+    (shown,) = returned["ui"]["images"]
+    assert shown == {"filename": "mine_00001_.png", "subfolder": "grids", "type": "output"}
+    folder = comfy.base / "output" / "grids"
+    assert (folder / "mine_00001_.json").read_text(encoding="utf-8").rstrip() == returned["result"][1]
+    image, _ = returned["result"]
+    with Image.open(folder / "mine_00001_.png") as saved:
+        data = torch.frombuffer(bytearray(saved.tobytes()), dtype=torch.uint8).reshape(saved.height, saved.width, 3)
+    assert torch.equal((image[0] * 255).round().to(torch.uint8), data)
+    assert demo.grid(filename_prefix="grids/mine")["ui"]["images"][0]["filename"] == "mine_00002_.png"
+
+
+def test_the_node_tells_every_picture_and_at_the_end_what_came_of_it(comfy: ComfyUI, demo: Demo) -> None:
+    del comfy.texts.sent[:]
+    demo.grid(speedups="2, 3", filename_prefix="grids/told")
+    texts = [text for node, text in comfy.texts.sent if node == GRID]
+    assert texts[0] == "Warming up."
+    assert texts[1:6] == [
+        "1 of 5 · euler, simple · every step computed",
+        "2 of 5 · euler, simple · forecast, speedup 2",
+        "3 of 5 · euler, simple · 6 steps without a cache",
+        "4 of 5 · euler, simple · forecast, speedup 3",
+        "5 of 5 · euler, simple · 4 steps without a cache",
+    ]
+    assert texts[6] == "Decoding and comparing the pictures."
+    assert re.fullmatch(
+        r"2 cells; in [012] the cache is closer to the full run than fewer steps · "
+        r"saved as grids/told_00001_\.png and \.json",
+        texts[7],
+    )
+
+
+def test_a_picture_that_is_not_square_keeps_its_shape(demo: Demo) -> None:
+    returned = demo.grid(width=32)
+    assert (returned["numbers"]["height"], returned["numbers"]["width"]) == (128, 256)
+
+
+# ---- what stays as it was --------------------------------------------------------------------------------------------
+
+
+def test_the_callers_model_stays_as_it_was(demo: Demo) -> None:
+    model = demo.model.clone()
+    options = copy.deepcopy(model.model_options)
+    wrappers = copy.deepcopy(model.wrappers)
+    names = list(model.model.diffusion_model.state_dict())
+    demo.grid(model)
+    assert model.model_options == options
+    assert model.wrappers == wrappers
+    assert list(model.model.diffusion_model.state_dict()) == names
+    assert_nothing_is_left(model)
+    assert native_objects_alive() == 0
+
+
+def test_a_cache_that_stands_before_the_node_is_left_out_and_kept(comfy: ComfyUI, demo: Demo) -> None:
+    cached = comfy.call("WaveSpeedFirstBlockCache", model=demo.model, speedup=4.0, unique_id="before")
+    before, plain = (demo.grid(model) for model in (cached, demo.model))
+    for (_, one), (_, other) in zip(cells(before), cells(plain), strict=True):
+        assert {name: one[name] for name in ("psnr", "ssim", "text")} == {
+            name: other[name] for name in ("psnr", "ssim", "text")
+        }
+    demo.draw(cached, "euler", "simple")
+    assert "asked 25 %" in comfy.texts.last()
+
+
+def test_a_run_that_fails_leaves_nothing_behind(demo: Demo) -> None:
+    model = demo.model.clone()
+
+    def fail(_apply_model: Any, _arguments: Any) -> Any:
+        raise RuntimeError("no more")
+
+    model.set_model_unet_function_wrapper(fail)
+    with pytest.raises(RuntimeError, match="no more"):
+        demo.grid(model)
+    assert_nothing_is_left(model)
+    assert native_objects_alive() == 0
+    assert cells(demo.grid())[0][1]["computed"] == STEPS // 2
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+BAD_LISTS = [
+    ({"strategies": ""}, "strategies is empty; it takes one or several of these", "forecast, classic."),
+    ({"strategies": "forecast, teacache"}, "strategies holds 'teacache'; it must be one of", "forecast, classic."),
+    ({"speedups": "2, 11"}, "speedup is 11;", "must be between 1 and 10."),
+    ({"speedups": "0.5"}, "speedup is 0.5;", "must be between 1 and 10."),
+    ({"speedups": "nan"}, "speedup is not a number;", "must be between 1 and 10."),
+    ({"speedups": "inf"}, "speedup is inf", "must be between 1 and 10."),
+    ({"speedups": "two"}, "speedups holds 'two', which is no number", "for example 1.5, 2, 3."),
+    ({"speedups": "", "thresholds": " , "}, "speedups and thresholds are both empty", "above 0, at most 1)."),
+    ({"thresholds": "0.1, 1.5"}, "residual_diff_threshold is 1.5;", "must be between 0 and 1."),
+    ({"thresholds": "0"}, "thresholds holds 0, which switches the cache off", "above 0, at most 1."),
+    ({"thresholds": "-0.1"}, "residual_diff_threshold is -0.1;", "must be between 0 and 1."),
+    ({"samplers": ""}, "samplers is empty; it takes one or several of these", "euler"),
+    ({"samplers": "euler, eulr"}, "samplers holds 'eulr'; it must be one of", "dpmpp_2m"),
+    ({"schedulers": ","}, "schedulers is empty; it takes one or several of these", "simple"),
+    ({"schedulers": "simpel"}, "schedulers holds 'simpel'; it must be one of", "simple"),
+    (
+        {"samplers": "euler, heun, dpm_2, lms", "speedups": ", ".join(str(1 + n / 10) for n in range(20))},
+        "The grid would have 20 columns (1 x 20: strategies, speedups and thresholds) and 4 rows",
+        "64 cells are allowed.",
+    ),
+]  # fmt: skip
+
+
+def short(entry: tuple[dict[str, str], str, str]) -> str:
+    return str(entry[0])[:60]
+
+
+@pytest.mark.parametrize(("lists", "said", "allowed"), BAD_LISTS, ids=map(short, BAD_LISTS))
+def test_lists_that_make_no_sense_are_answered_before_queueing_and_when_run(
+    comfy: ComfyUI, demo: Demo, lists: dict[str, str], said: str, allowed: str
+) -> None:
+    node: Any = comfy.nodes[NODE]
+    answer = node.VALIDATE_INPUTS(**{**LISTS, **lists})
+    assert isinstance(answer, str)
+    assert answer.startswith(said)
+    assert allowed in answer
+    with pytest.raises(ValueError, match=r"\S") as caught:
+        demo.grid(**lists)
+    assert str(caught.value) == answer
+
+
+def test_lists_that_come_over_a_link_are_not_judged_before_they_are_known(comfy: ComfyUI) -> None:
+    node: Any = comfy.nodes[NODE]
+    assert node.VALIDATE_INPUTS(**LISTS) is True
+    assert node.VALIDATE_INPUTS(**dict.fromkeys(LISTS)) is True
+    assert node.VALIDATE_INPUTS(**{**LISTS, "speedups": None, "thresholds": ""}) is True
+    assert "holds 'eulr'" in node.VALIDATE_INPUTS(**{**dict.fromkeys(LISTS), "samplers": "eulr"})
+
+
+def test_a_model_that_cannot_be_cached_is_refused_before_the_work(demo: Demo) -> None:
+    model = demo.model.clone()
+    model.add_object_patch("diffusion_model", torch.compile(model.model.diffusion_model, backend="eager"))
+    with pytest.raises(ValueError, match=r"^There is nothing to compare, because .* compiled as a whole"):
+        demo.grid(model)
+    with pytest.raises(TypeError, match="Connect the MODEL output"):
+        demo.grid(object())
+
+
+def test_a_file_outside_the_output_folder_is_refused_before_the_work(demo: Demo, comfy: ComfyUI) -> None:
+    del comfy.texts.sent[:]
+    with pytest.raises(Exception, match="outside the output folder"):
+        demo.grid(filename_prefix="../../elsewhere")
+    assert comfy.texts.sent == []
+
+
+def test_a_vae_that_does_not_fit_is_found_before_the_grid_is_drawn(comfy: ComfyUI, demo: Demo) -> None:
+    """A tiny SDXL, whose latents have 4 channels; the VAE of the demo model takes 16."""
+    del comfy.texts.sent[:]
+    conds = {name: tiny_models.conditioning("sdxl", seed=seed) for seed, name in enumerate(("positive", "negative"))}
+    with pytest.raises(RuntimeError, match="channels"):
+        demo.grid(comfy.model("sdxl"), **conds)
+    assert [text for node, text in comfy.texts.sent if node == GRID] == ["Warming up."]
+
+
+# ---- in a running ComfyUI --------------------------------------------------------------------------------------------
+
+
+def grid_prompt(**inputs: Any) -> Prompt:
+    prompt = picture()
+    nodes = {name: prompt[name] for name in ("unet", "vae", "positive", "negative", "latent")}
+    connected = {
+        "model": ["unet", 0],
+        "positive": ["positive", 0],
+        "negative": ["negative", 0],
+        "latent_image": ["latent", 0],
+        "vae": ["vae", 0],
+    }
+    given = {**connected, **HOW, **LISTS, "filename_prefix": "running/grid", **inputs}
+    return {**nodes, GRID: {"class_type": NODE, "inputs": given}}
+
+
+def saved_numbers(runner: Runner, result: Result) -> dict[str, Any]:
+    assert result.status == "success", result.error
+    (file,) = runner.images(result)
+    return json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def test_the_node_is_the_end_of_a_prompt_and_its_outputs_go_on(runner: Runner) -> None:
+    prompt = grid_prompt(samplers="euler", schedulers="simple, normal")
+    alone = runner.queue(prompt)
+    assert len(saved_numbers(runner, alone)["rows"]) == 2
+    assert sum(text.split(" ")[1:2] == ["of"] for text in alone.texts_of(GRID)) == 2 * 3
+    save = {"class_type": "SaveImage", "inputs": {"images": [GRID, 0], "filename_prefix": "further"}}
+    both = runner.queue({**changed(prompt, GRID, seed=8), "save": save})
+    assert both.status == "success", both.error
+    sizes = set()
+    for file in runner.images(both):
+        with Image.open(file) as image:
+            sizes.add(image.size)
+    assert len(runner.images(both)) == 2
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize(
+    ("lists", "said", "allowed"), BAD_LISTS[1::4], ids=[str(entry[0])[:60] for entry in BAD_LISTS[1::4]]
+)
+def test_bad_lists_are_refused_before_queueing_with_the_allowed_values(
+    runner: Runner, lists: dict[str, str], said: str, allowed: str
+) -> None:
+    result = runner.queue(grid_prompt(**lists))
+    assert result.status == "rejected"
+    assert result.error is not None
+    assert result.error.node == GRID
+    assert said in result.error.message
+    assert allowed in result.error.message
+
+
+@pytest.mark.parametrize(("name", "value"), [("steps", 0), ("seed", -1), ("cfg", "much"), ("denoise", 0.0)])
+def test_bad_numbers_are_refused_before_queueing(runner: Runner, name: str, value: Any) -> None:
+    result = runner.queue(grid_prompt(**{name: value}))
+    assert result.status == "rejected"
+    assert result.error is not None
+    assert name in result.error.message
+
+
+def test_an_interrupted_grid_leaves_the_next_one_as_it_was(runner: Runner) -> None:
+    lists = {"strategies": "forecast, classic", "speedups": "2"}
+    first = saved_numbers(runner, runner.queue(grid_prompt(**lists, seed=21)))
+    running = runner.submit(grid_prompt(**lists, seed=22, steps=5_000))
+    time.sleep(4)  # into the sampling
+    runner.interrupt()
+    interrupted = runner.wait(running)
+    assert interrupted.status == "interrupted"
+    assert interrupted.texts_of(GRID)
+    again = saved_numbers(runner, runner.queue(grid_prompt(**lists, seed=21, filename_prefix="running/again")))
+    likeness = [[cell["psnr"] for row in numbers["rows"] for cell in row["cells"]] for numbers in (first, again)]
+    assert likeness[0] == likeness[1]
+
+
+def test_no_file_is_left_of_an_interrupted_grid(runner: Runner) -> None:
+    running = runner.submit(grid_prompt(steps=5_000, seed=23, filename_prefix="interrupted/grid"))
+    time.sleep(2)
+    runner.interrupt()
+    assert runner.wait(running).status == "interrupted"
+    assert list((runner.base / "output" / "interrupted").glob("*")) == []
