@@ -2,9 +2,10 @@
 
     build/venv/bin/python tests/bench/replay.py output/wavespeed_traces/*.wstrace
 
-ComfyUI writes these files when it is started with WAVESPEED_TRACE=1 (docs/policies.md, "Traces"). Per policy, over all traces: the share computed, the change that the policy expected of the residual where it left an
-evaluation out, and the error that it made there, both relative and as means over those evaluations. The path is that of
-the full run: errors do not add up here as they do in pictures.
+ComfyUI writes these files when it is started with WAVESPEED_TRACE=1 (docs/policies.md, "Traces"). Per policy, over all
+traces: the share computed, the change that the policy expected of the residual where it left an evaluation out, and the
+error that it made there, both relative and as means over those evaluations. The path is that of the full run: errors do
+not add up here as they do in pictures.
 """
 
 from __future__ import annotations
