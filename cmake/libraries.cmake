@@ -9,8 +9,10 @@ set(WAVESPEED_CORE_SOURCES
   src/core/options.c
   src/core/plan.c
   src/core/policy.c
+  src/core/replay.c
   src/core/session.c
-  src/core/status.c)
+  src/core/status.c
+  src/core/trace.c)
 set(WAVESPEED_CPU_SOURCES
   src/cpu/kernels.c
   src/cpu/kernels_scalar.c
@@ -26,7 +28,8 @@ set(WAVESPEED_PYTHON_SOURCES
   src/python/session_object.c
   src/python/streams.c
   src/python/tensors.c
-  src/python/torch_shim.c)
+  src/python/torch_shim.c
+  src/python/trace.c)
 set(WAVESPEED_TORCH_SOURCES
   src/torch/shim.cpp)
 

@@ -65,6 +65,7 @@ class Operations:
     holds: Callable[[torch.Tensor, torch.Tensor, bool], bool]
     offload: Callable[[torch.Tensor], torch.Tensor]
     fetch: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    sketch: Callable[[torch.Tensor], tuple[int, bytes]]
     out_of_memory: type[Exception]
     """What torch raises when a device has no memory left."""
     executor: str
@@ -330,6 +331,7 @@ def load(core: ModuleType | None) -> Operations:
         holds=holds,
         offload=offload,
         fetch=fetch,
+        sketch=sketch,
         out_of_memory=getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),
         executor=executor,
     )
@@ -427,3 +429,17 @@ def offload(tensor: torch.Tensor) -> torch.Tensor:
 def fetch(stored: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A copy of an offloaded tensor on the device of `like`, ordered with what that device does next."""
     return stored.to(like.device, non_blocking=True)
+
+
+# ---- Traces ----------------------------------------------------------------------------------------------------------
+
+SKETCH = 1 << 16
+"""Elements of a sketch at most: WS_TRACE_SKETCH in trace.h."""
+
+
+def sketch(tensor: torch.Tensor) -> tuple[int, bytes]:
+    """How many elements a tensor (..., width) has, and rows at even distances as float32, as many as a sketch holds."""
+    rows = tensor.reshape(-1, tensor.shape[-1])
+    step = max(1, -(-tensor.numel() // SKETCH))
+    values = rows[::step].flatten()[:SKETCH].to("cpu", torch.float32)
+    return tensor.numel(), values.numpy().tobytes()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import architecture, report
+from . import architecture, report, trace
 from .discovery import Discovery, UndiscoveredModelError
 from .model_call import Member, ModelCall
 
@@ -79,6 +79,7 @@ class Run:
         self.unforeseeable = False
         self.trains = False
         """Gradients were recorded in calls of the model, and they would not flow through a reused state."""
+        self.recording = trace.is_wanted()
         self.lock = threading.Lock()
         self.last_text = time.monotonic()
 
@@ -125,6 +126,7 @@ class Run:
             offloads=self.settings.cache_device == "cpu",
             empty_arguments=descriptor.empty_arguments,
             final_part=descriptor.final_part,
+            records=self.recording,
             **(settings | changed),
         )
         return Member(descriptor, plan.last_block, session)
@@ -202,6 +204,11 @@ class Run:
             lines.append("Passed through: gradients were recorded, as in training.")
         return " | ".join(lines) or "Passed through: the model was never called."
 
+    def record(self) -> str:
+        """Writes the traces of the run, if it has any."""
+        traces = [(member.descriptor.family, member.session.trace()) for member in self.members]
+        return " ".join(trace.write(family, found) for family, found in traces if found is not None)
+
     def close(self) -> None:
         for member in self.members:
             member.session.close()
@@ -228,8 +235,9 @@ def outer_sample_wrapper(
         sigma_start, sigma_end = (float(sampling.percent_to_sigma(share)) for share in (settings.start, settings.end))
         # args: noise, latent_image, sampler, sigmas, ...
         schedule = tuple(args[3].tolist())
-        run = Run(engine, settings, sigma_start * (1 + SIGMA_ROUNDING), sigma_end * (1 - SIGMA_ROUNDING), schedule)
-        run.unforeseeable = settings.strategy == "forecast" and adds_noise(args[2])
+        chosen = trace.full_run(settings) if trace.is_wanted() else settings
+        run = Run(engine, chosen, sigma_start * (1 + SIGMA_ROUNDING), sigma_end * (1 - SIGMA_ROUNDING), schedule)
+        run.unforeseeable = not run.recording and settings.strategy == "forecast" and adds_noise(args[2])
         wrappers = guider.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
         # The first wrapper of a kind is the outermost, so one added now is the innermost: it sees what other nodes made
         # of the call, and nothing of theirs runs between it and the model.
@@ -242,7 +250,7 @@ def outer_sample_wrapper(
             for kind in added:
                 del wrappers[kind][WRAPPER_KEY]
             try:
-                report.tell(run.text(), settings.node_id)
+                report.tell(" | ".join(filter(None, (run.text(), run.record()))), settings.node_id)
                 if at_end is not None:
                     at_end(run)
             finally:

@@ -46,6 +46,7 @@ typedef struct window {
     ws_action decision;
     ws_reason reason;
     float coefficient[WS_HISTORY];
+    double predicted;
 } window;
 
 /* The evaluation in progress; joins the totals when the next one begins. */
@@ -340,9 +341,10 @@ static ws_plan plan_of(ws_session *session, const window *deciding, double sigma
 
 /* Why the measured evaluation must be computed; WS_REASON_NONE if it may be reused. refused: what
  * the strategy itself says, WS_REASON_NONE if it would reuse. */
-static ws_reason judge(const ws_session *session, const window *measured, double change,
+static ws_reason judge(const ws_session *session, window *measured, double change,
                        ws_reason refused, double sigma) {
     const ws_session_settings *const settings = &session->settings;
+    measured->predicted = change;
     if (!isfinite(change)) {
         return WS_REASON_NOT_FINITE;
     }
@@ -420,6 +422,7 @@ static void decide_window(ws_session *session, const ws_call *call,
     window *const deciding = &session->windows[call->window_index];
     deciding->reason = WS_REASON_NO_ENTRY;
     deciding->points = call->points;
+    deciding->predicted = NAN;
     const bool planned = session->settings.speedup != 0.0 && measurement != NULL;
     const ws_plan plan = planned ? plan_of(session, deciding, measurement->sigma) : (ws_plan){0};
     if (call->intent == WS_INTENT_COMPARE && measurement != NULL && call->points > 0) {
@@ -473,6 +476,7 @@ ws_action ws_session_decide(ws_session *session, ws_call *call, const ws_measure
     call->decided = true;
     session->current.decided = true;
     memcpy(call->coefficient, of_call->coefficient, sizeof(call->coefficient));
+    call->predicted = of_call->predicted;
     if (!reuse) {
         mark_computed(session, call);
     }

@@ -309,7 +309,7 @@ int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe,
             ws_entries_drop(session, call->slot[i]);
         }
     }
-    ws_measurement measurement = {0};
+    session->measurement = (ws_measurement){0};
     if (call->intent != WS_INTENT_COMPUTE) {
         const int fit = all_fit(session, hidden, probe, rows, names);
         if (fit < 0) {
@@ -320,10 +320,10 @@ int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe,
         }
     }
     if ((call->intent == WS_INTENT_COMPARE || session->follows_sigma) &&
-        measure(session, probe, rows, names, &measurement) != 0) {
+        measure(session, probe, rows, names, &session->measurement) != 0) {
         return -1;
     }
-    if (ws_session_decide(session->session, call, &measurement) == WS_ACTION_REUSE) {
+    if (ws_session_decide(session->session, call, &session->measurement) == WS_ACTION_REUSE) {
         return reuse(session, hidden, rows, names);
     }
     for (Py_ssize_t i = 0; i < conds; ++i) {

@@ -36,6 +36,10 @@ static PyMethodDef methods[] = {
      "Checks the inputs of the compile node. Returns (backend, options, canonical text). Raises ValueError."},
     {"compile_option_names", ws_compile_option_names, METH_NOARGS,
      "compile_option_names()\n--\n\nNames of the options that a workflow may set."},
+    {"replay_trace", (PyCFunction)ws_replay_trace, METH_VARARGS | METH_KEYWORDS,
+     "replay_trace(trace, strategy, threshold=0, speedup=0)\n--\n\n"
+     "What a policy does with the evaluations of a trace (bytes): a list of (sigma, computed, predicted, actual) as in\n"
+     "include/wavespeed/trace.h. Raises ValueError for bytes that are no whole trace."},
     {"load_torch_shim", ws_load_torch_shim, METH_VARARGS,
      "load_torch_shim(path)\n--\n\nLoads the libtorch shim and registers its operators.\n\n"
      "Returns \"registered\", or \"taken\" when another copy of the pack did it. Raises OSError or RuntimeError."},

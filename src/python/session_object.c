@@ -2,12 +2,13 @@
  *
  *     session = Session(threshold, sigma_start, sigma_end, max_consecutive_hits, metric, stages, hooks, operations,
  *                       strategy="classic", schedule=(), speedup=0, batch_dim=0, offloads=False, empty_arguments=(),
- *                       final_part="same")
+ *                       final_part="same", records=False)
  *     session.begin_evaluation()
  *     if session.open_call(keys, sigma):
  *         try:     the model's forward
  *         finally: run_again = session.close_call(completed)
  *     session.statistics()
+ *     session.trace()
  *     session.close()
  *
  * The hooks are in the model only between open_call and close_call. */
@@ -56,17 +57,17 @@ static double *read_schedule(PyObject *schedule, size_t *length) {
 static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"threshold", "sigma_start", "sigma_end",  "max_consecutive_hits",
                                "metric",    "stages",      "hooks",      "operations", "strategy",   "schedule",
-                               "speedup",   "batch_dim",   "offloads",   "empty_arguments", "final_part", NULL};
+                               "speedup",   "batch_dim",   "offloads",   "empty_arguments", "final_part", "records", NULL};
     ws_session_settings settings = {0};
     long long hits = 0;
     const char *metric = NULL, *strategy = "classic", *final_part = "same";
     PyObject *stages = NULL, *hooks = NULL, *operations = NULL, *schedule = NULL, *empty_arguments = NULL; /* borrowed */
     Py_ssize_t batch_dim = 0;
-    int offloads = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO|sO!dnpO!s:Session", keywords, &settings.threshold,
+    int offloads = 0, records = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dddLsOOO|sO!dnpO!sp:Session", keywords, &settings.threshold,
                                      &settings.sigma_start, &settings.sigma_end, &hits, &metric, &stages, &hooks,
                                      &operations, &strategy, &PyTuple_Type, &schedule, &settings.speedup, &batch_dim,
-                                     &offloads, &PyTuple_Type, &empty_arguments, &final_part)) {
+                                     &offloads, &PyTuple_Type, &empty_arguments, &final_part, &records)) {
         return NULL;
     }
     settings.max_consecutive_hits = hits;
@@ -87,9 +88,10 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->follows_sigma = self->history > 1 || settings.speedup != 0.0;
     ws_error error = {WS_OK, -1, ""};
     const ws_status created = ws_session_create(&settings, &self->session, &error);
+    const int began = created == WS_OK && records != 0 ? ws_trace_begin(self, sigmas, settings.schedule_length) : 0;
     PyMem_Free(sigmas);
-    if (created != WS_OK) {
-        (void)ws_raise(&error);
+    if (created != WS_OK || began != 0) {
+        (void)(began != 0 ? NULL : ws_raise(&error));
         Py_DECREF(self);
         return NULL;
     }
@@ -148,6 +150,7 @@ static PyObject *session_begin_evaluation(PyObject *object, PyObject *unused) {
     SessionObject *const self = (SessionObject *)object;
     if (self->session != NULL) {
         ws_session_begin_evaluation(self->session);
+        self->evaluation_traced = false;
     }
     return Py_NewRef(Py_None);
 }
@@ -166,13 +169,12 @@ static PyObject *session_open_call(PyObject *object, PyObject *args) {
     if (conds < 1 || conds > WS_CALL_CONDS) {
         return Py_NewRef(Py_False);
     }
-    ws_key list[WS_CALL_CONDS];
     for (Py_ssize_t i = 0; i < conds; ++i) {
-        if (read_key(PyTuple_GetItem(keys, i), &list[i]) != 0) {
+        if (read_key(PyTuple_GetItem(keys, i), &self->keys[i]) != 0) {
             return NULL;
         }
     }
-    if (ws_session_open(self->session, list, (size_t)conds, &self->call, NULL) != WS_OK) {
+    if (ws_session_open(self->session, self->keys, (size_t)conds, &self->call, NULL) != WS_OK) {
         return Py_NewRef(Py_False); /* more conds than the table holds: compute */
     }
     self->patched = patched != 0;
@@ -261,6 +263,10 @@ static PyObject *session_close_call(PyObject *object, PyObject *args) {
     }
     self->open = false;
     const bool run_again = settle_call(self, completed != 0);
+    int recorded = 0;
+    if (self->trace != NULL && completed != 0 && self->call.decided && self->finished && self->disabled == NULL) {
+        recorded = ws_trace_record(self);
+    }
     if (self->disabled != NULL) {
         ws_entries_drop_all(self); /* nothing will be reused any more, and memory belongs to the model */
     }
@@ -268,7 +274,7 @@ static PyObject *session_close_call(PyObject *object, PyObject *args) {
     Py_CLEAR(self->stream);
     Py_CLEAR(self->entry_probe);
     Py_CLEAR(self->sigma);
-    if (remove_hooks(self) != 0) {
+    if (remove_hooks(self) != 0 || recorded != 0) {
         return NULL;
     }
     return Py_NewRef(run_again ? Py_True : Py_False);
@@ -331,6 +337,7 @@ static int session_clear(PyObject *object) {
     Py_CLEAR(self->tail);
     Py_CLEAR(self->tail_dtype);
     Py_CLEAR(self->entry_probe);
+    Py_CLEAR(self->trace);
     Py_CLEAR(self->disabled);
     Py_CLEAR(self->sigma);
     Py_CLEAR(self->final_state);
@@ -372,6 +379,7 @@ static int session_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->tail);
     Py_VISIT(self->tail_dtype);
     Py_VISIT(self->entry_probe);
+    Py_VISIT(self->trace);
     Py_VISIT(self->sigma);
     Py_VISIT(self->final_state);
     return 0;
@@ -403,6 +411,8 @@ static PyMethodDef session_methods[] = {
      "Returns True when the call must be run again without the cache."},
     {"statistics", session_statistics, METH_NOARGS,
      "statistics()\n--\n\nA dict of counts; see include/wavespeed/session.h. bytes: held by the stored tensors now."},
+    {"trace", ws_trace_bytes, METH_NOARGS,
+     "trace()\n--\n\nThe evaluations so far as a trace (include/wavespeed/trace.h); None unless the session records."},
     {"close", session_close, METH_NOARGS, "close()\n--\n\nDrops every tensor and reference. The session is of no use afterwards."},
     {NULL, NULL, 0, NULL},
 };

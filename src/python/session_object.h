@@ -100,7 +100,8 @@ typedef struct HookObject {
     X(take_part)         \
     X(holds)             \
     X(offload)           \
-    X(fetch)
+    X(fetch)             \
+    X(sketch)
 
 struct SessionObject {
     PyObject_HEAD
@@ -123,9 +124,14 @@ struct SessionObject {
     PyObject *probe[WS_SESSION_SLOTS][WS_HISTORY];        /* newest first, as all three */
     PyObject *residual[WS_SESSION_SLOTS][WS_HISTORY];     /* fp32 */
     PyObject *residual_sum[WS_SESSION_SLOTS][WS_HISTORY]; /* (1,), on the device */
+    PyObject *trace;     /* list of bytes, the parts of a trace; NULL where none is recorded */
+    int64_t traced_calls, traced_evaluations;
+    bool evaluation_traced; /* the evaluation in progress has a call in the trace */
     PyObject *disabled; /* str: why the cache is off for the rest of the run; NULL while it works */
     /* The call in progress. */
     ws_call call;
+    ws_key keys[WS_CALL_CONDS]; /* of its conds */
+    ws_measurement measurement;
     bool open;
     bool patched;   /* other nodes replace blocks in this call: what the check of the structure finds is theirs */
     bool suspended; /* the rest of this call runs as if the hooks were not there */
@@ -190,6 +196,11 @@ void ws_entries_drop_all(SessionObject *session);
 /* True and no exception pending if the pending exception was torch's out-of-memory: the cache is emptied and switched off
  * for this run, because memory belongs to the model first. */
 bool ws_entries_recover_memory(SessionObject *session);
+
+/* trace.c: a recorded run. Each -1 with an exception, or 0. */
+int ws_trace_begin(SessionObject *session, const double *schedule, size_t length);
+int ws_trace_record(SessionObject *session); /* the call that has been committed */
+PyObject *ws_trace_bytes(PyObject *session, PyObject *unused); /* new reference: bytes, or None where nothing was recorded */
 
 /* Turns the cache off for the rest of the run; the first reason stays. */
 void ws_session_disable(SessionObject *session, const char *reason);

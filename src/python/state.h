@@ -56,6 +56,9 @@ PyObject *ws_check_speedup(PyObject *module, PyObject *args);
 PyObject *ws_compile_request_from_python(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *ws_compile_option_names(PyObject *module, PyObject *unused);
 
+/* trace.c */
+PyObject *ws_replay_trace(PyObject *module, PyObject *args, PyObject *kwargs);
+
 /* torch_shim.c */
 PyObject *ws_load_torch_shim(PyObject *module, PyObject *args);
 
