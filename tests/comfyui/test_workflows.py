@@ -31,7 +31,10 @@ FILES = {path.stem: path for path in sorted((ROOT / "workflows").glob("*.json"))
 DEMO = "Try it on CPU"
 DEMOS = {DEMO, "Try it on CPU, compiled"}
 """Those whose model files come with the pack."""
-CACHE_NODES = {"ApplyFBCacheOnModel", "WaveSpeedFirstBlockCache"}
+CACHE_NODES = {"ApplyFBCacheOnModel": "**Threshold**", "WaveSpeedFirstBlockCache": "**Speedup**"}
+"""With the paragraph of a note that explains their setting."""
+SUCCESSORS = {"FLUX.1 dev", "FLUX.1 dev with ControlNet", "HunyuanVideo", "LTX-Video", "SDXL", "Stable Diffusion 3.5"}
+"""Of the six workflows of Comfy-WaveSpeed."""
 MADE_FOR = (0, 33)
 NOT_IN_LIST = re.compile(r"Value not in list: \w+: '([^']+)' not in ")
 OLD_ARRAYS = {
@@ -72,12 +75,19 @@ def test_a_workflow_reads_from_left_to_right_and_no_nodes_overlap(workflow: Work
     assert problems_of_layout(workflow) == []
 
 
-def test_the_note_of_a_workflow_names_the_files_it_needs_and_explains_the_threshold(
+def test_workflows_lead_with_first_block_cache_and_those_of_comfy_wavespeed_keep_its_node() -> None:
+    for name in FILES:
+        caches = {node["type"] for node in read(name)["nodes"]} & set(CACHE_NODES)
+        assert caches == {"ApplyFBCacheOnModel" if name in SUCCESSORS else "WaveSpeedFirstBlockCache"}, name
+
+
+def test_the_note_of_a_workflow_names_the_files_it_needs_and_explains_the_setting_of_the_cache(
     info: Info, workflow: Workflow
 ) -> None:
     (note,) = (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
     needed = model_files(info, workflow)
-    assert "**Threshold**" in note or not needed
+    (setting,) = {CACHE_NODES[node["type"]] for node in workflow["nodes"] if node["type"] in CACHE_NODES}
+    assert setting in note or not needed
     # The editor shows code in blue, which cannot be read on the colour of a note.
     assert "`" not in note
     named = set(re.findall(r"^- \*\*\w+/([^*]+)\*\*: ", note, re.MULTILINE))
