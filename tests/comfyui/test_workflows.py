@@ -29,11 +29,21 @@ Workflow = dict[str, Any]
 
 FILES = {path.stem: path for path in sorted((ROOT / "workflows").glob("*.json"))}
 DEMO = "Try it on CPU"
-DEMOS = {DEMO, "Try it on CPU, compiled", "Find a setting on CPU"}
+FIND_A_SETTING = "Find a setting on CPU"
+DEMOS = {DEMO, "Try it on CPU, compiled", FIND_A_SETTING}
 """Those whose model files come with the pack."""
-CACHE_NODES = {"ApplyFBCacheOnModel", "WaveSpeedFirstBlockCache"}
-SAVING_NODES = {"SaveImage", "WaveSpeedFirstBlockCacheXY"}
+CACHE_NODES = {"ApplyFBCacheOnModel": "**Threshold**", "WaveSpeedFirstBlockCache": "**Speedup**"}
+"""With the paragraph of a note that explains their setting."""
+SUCCESSORS = {"FLUX.1 dev", "FLUX.1 dev with ControlNet", "HunyuanVideo", "LTX-Video", "SDXL", "Stable Diffusion 3.5"}
+"""Of the six workflows of Comfy-WaveSpeed."""
+XY_NODE = "WaveSpeedFirstBlockCacheXY"
+SAVING_NODES = {"SaveImage", XY_NODE}
 MADE_FOR = (0, 33)
+FILE_IN_NOTE = re.compile(
+    r"^- \*\*(\w+)/([^*]+)\*\*: (?:the same place|([\w.-]+/[\w.-]+) on Hugging Face)(, its .* under this name)?$",
+    re.MULTILINE,
+)
+HUGGING_FACE_FILE = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/resolve/main/(?:\w+/)*([\w.-]+)")
 NOT_IN_LIST = re.compile(r"Value not in list: \w+: '([^']+)' not in ")
 OLD_ARRAYS = {
     "start, end and most hits in a row": ["diffusion_model", 0.12, 0, 1, -1],
@@ -73,16 +83,42 @@ def test_a_workflow_reads_from_left_to_right_and_no_nodes_overlap(workflow: Work
     assert problems_of_layout(workflow) == []
 
 
-def test_the_note_of_a_workflow_names_the_files_it_needs_and_explains_the_threshold(
+def test_workflows_lead_with_first_block_cache_and_those_of_comfy_wavespeed_keep_its_node() -> None:
+    for name in FILES:
+        caches = {node["type"] for node in read(name)["nodes"]} & {*CACHE_NODES, XY_NODE}
+        expected = XY_NODE if name == FIND_A_SETTING else "WaveSpeedFirstBlockCache"
+        assert caches == {"ApplyFBCacheOnModel" if name in SUCCESSORS else expected}, name
+
+
+def test_the_note_of_a_workflow_names_the_files_it_needs_and_explains_the_setting_of_the_cache(
     info: Info, workflow: Workflow
 ) -> None:
     (note,) = (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
     needed = model_files(info, workflow)
-    assert "**Threshold**" in note or not needed
+    settings = {CACHE_NODES[node["type"]] for node in workflow["nodes"] if node["type"] in CACHE_NODES}
+    assert not needed or [setting in note for setting in settings] == [True]
     # The editor shows code in blue, which cannot be read on the colour of a note.
     assert "`" not in note
-    named = set(re.findall(r"^- \*\*\w+/([^*]+)\*\*: ", note, re.MULTILINE))
-    assert named == needed
+    assert {file for _, file, *_ in FILE_IN_NOTE.findall(note)} == needed
+
+
+def test_the_editor_offers_the_files_of_a_workflow_from_where_its_note_says(workflow: Workflow) -> None:
+    """It reads what to offer from the loaders. A file that has to be renamed stands in the note only."""
+    (note,) = (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+    expected, place = set(), ""
+    for folder, file, repository, renamed in FILE_IN_NOTE.findall(note):
+        place = repository or place
+        if not renamed:
+            expected.add((file, folder, place))
+    offered = set()
+    for node in workflow["nodes"]:
+        for model in node["properties"].get("models", ()):
+            assert model["name"] in node["widgets_values"]
+            link = HUGGING_FACE_FILE.fullmatch(model["url"])
+            assert link is not None, model["url"]
+            assert link[2] == model["name"]
+            offered.add((model["name"], model["directory"], link[1]))
+    assert offered == expected
 
 
 def test_this_comfyui_misses_nothing_but_the_model_files_of_a_workflow(
