@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,10 @@ class Family:
     """At which a hit is tested: above 1 where some ComfyUI takes the positive and the negative prompt only together."""
     published: dict[str, Any] | None = None
     """What differs in `config` for the best known published model: its size, for the share that a hit saves."""
+    published_parameters: float | None = None
+    """How many billions of parameters its publisher gives that model, where he does."""
+    bypassed: tuple[str, ...] = ()
+    """Modules beside the blocks that a hit leaves out too (dotted)."""
     extra: Callable[[torch.Generator], dict[str, Any]] = field(default=lambda _generator: {})
     """What the conditioning of this family carries besides the usual."""
     change: Callable[[Any], None] = field(default=lambda _diffusion_model: None)
@@ -67,6 +72,15 @@ class Family:
     """Shapes of the latents beside the first, for models of several streams (video with audio)."""
     beside: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of weights that the checkpoint holds beside the diffusion model, for what ComfyUI computes conds with."""
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Some classes ask a tensor for its value while they are built, and one on the meta device has none."""
+
+    def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.Tensor.item and args[0].is_meta:
+            return 0
+        return function(*args, **(kwargs or {}))
 
 
 def instance(family: Family, *, published: bool = False) -> Any:
@@ -85,7 +99,7 @@ def instance(family: Family, *, published: bool = False) -> Any:
         size = family.config | ((family.published or {}) if published else {})
         device = "meta" if published else "cpu"
         operations = comfy.ops.disable_weight_init
-        with torch.device(device):
+        with torch.device(device), _WithoutValues():
             return model_class(**size, dtype=torch.float32, device=device, operations=operations)
     except TypeError as problem:
         raise AbsentModelError(f"its {name} is another one ({problem})") from problem

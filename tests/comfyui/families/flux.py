@@ -95,7 +95,8 @@ def _skip_blocks(diffusion_model: Any) -> None:
     diffusion_model.skip_dit = [0]
 
 
-FLUX_DEV = {
+# Source: black-forest-labs/flux src/flux/util.py and model_cards/FLUX.1-dev.md (12 billion).
+FLUX_DEV: dict[str, Any] = {
     "hidden_size": 3072,
     "num_heads": 24,
     "depth": 19,
@@ -103,15 +104,70 @@ FLUX_DEV = {
     "vec_in_dim": 768,
     "context_in_dim": 4096,
 }
+# Source: black-forest-labs/flux2 src/flux2/model.py and README.md.
+FLUX2_DEV = {
+    "hidden_size": 6144,
+    "num_heads": 48,
+    "depth": 8,
+    "depth_single_blocks": 48,
+    "context_in_dim": 15360,
+}
+# Source: huggingface/diffusers transformer_ovis_image.py and docs/source/en/api/pipelines/ovis_image.md.
+OVIS_IMAGE = {**FLUX_DEV, "depth": 6, "depth_single_blocks": 27, "vec_in_dim": None, "context_in_dim": 2048}
+# Source: huggingface/diffusers transformer_longcat_image.py; its pipelines/longcat_image.md says 6 billion.
+LONGCAT_IMAGE = {**FLUX_DEV, "depth": 10, "depth_single_blocks": 20, "vec_in_dim": None, "context_in_dim": 3584}
+# Source: huggingface/diffusers transformer_chroma.py, and ComfyUI's model_detection for the modulation;
+# lodestones/Chroma says 8.9 billion.
+CHROMA_PUBLISHED = {**FLUX_DEV, "vec_in_dim": None, "out_dim": 3072, "hidden_dim": 5120}
+# Source: ComfyUI's model_detection.
+RADIANCE_PUBLISHED = {
+    **CHROMA_PUBLISHED,
+    "nerf_hidden_size": 64,
+    "nerf_mlp_ratio": 4,
+    "nerf_depth": 4,
+    "nerf_max_freqs": 8,
+}
 STAGES = ("double_blocks", "single_blocks")
 FAMILIES = {
-    "flux_dev": Family(FLUX_CLASS, FLUX, STAGES, core_config="Flux", published=FLUX_DEV),
-    "flux_schnell": Family(FLUX_CLASS, {**FLUX, "guidance_embed": False}, STAGES, core_config="FluxSchnell"),
+    "flux_dev": Family(FLUX_CLASS, FLUX, STAGES, core_config="Flux", published=FLUX_DEV, published_parameters=12),
+    "flux_schnell": Family(
+        FLUX_CLASS,
+        {**FLUX, "guidance_embed": False},
+        STAGES,
+        core_config="FluxSchnell",
+        published=FLUX_DEV,
+        published_parameters=12,
+    ),
     "flux_reference_latents": Family(FLUX_CLASS, FLUX, STAGES, core_config="Flux", extra=_reference_latents),
-    "flux2": Family(FLUX_CLASS, FLUX2, STAGES, latent=(1, 128, 8, 8), core_config="Flux2"),
-    "ovis": Family(FLUX_CLASS, OVIS, STAGES, core_config="Flux"),
-    "longcat": Family(FLUX_CLASS, LONGCAT, STAGES, context=3584, core_config="LongCatImage"),
-    "chroma": Family(CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma"),
+    "flux2": Family(
+        FLUX_CLASS,
+        FLUX2,
+        STAGES,
+        latent=(1, 128, 8, 8),
+        core_config="Flux2",
+        published=FLUX2_DEV,
+        published_parameters=32,
+    ),
+    "ovis": Family(FLUX_CLASS, OVIS, STAGES, core_config="Flux", published=OVIS_IMAGE, published_parameters=7),
+    "longcat": Family(
+        FLUX_CLASS,
+        LONGCAT,
+        STAGES,
+        context=3584,
+        core_config="LongCatImage",
+        published=LONGCAT_IMAGE,
+        published_parameters=6,
+    ),
+    "chroma": Family(
+        CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma", published=CHROMA_PUBLISHED, published_parameters=8.9
+    ),
     "chroma_skipping_blocks": Family(CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma", change=_skip_blocks),
-    "chroma_radiance": Family(RADIANCE_CLASS, RADIANCE, STAGES, latent=(1, 3, 64, 64), core_config="ChromaRadiance"),
+    "chroma_radiance": Family(
+        RADIANCE_CLASS,
+        RADIANCE,
+        STAGES,
+        latent=(1, 3, 64, 64),
+        core_config="ChromaRadiance",
+        published=RADIANCE_PUBLISHED,
+    ),
 }

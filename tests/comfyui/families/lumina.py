@@ -44,6 +44,28 @@ PIXELS = {
     "decoder_hidden_size": 32,
     "decoder_num_res_blocks": 1,
 }
+# Source: Alpha-VLLM/Lumina-Image-2.0 models/model.py (NextDiT_2B_GQA_patch2_Adaln_Refiner) and README.md;
+# huggingface/diffusers transformer_lumina2.py for the refiners and the text.
+LUMINA_IMAGE_2 = {
+    "dim": 2304,
+    "n_layers": 26,
+    "n_refiner_layers": 2,
+    "n_heads": 24,
+    "n_kv_heads": 8,
+    "multiple_of": 256,
+    "cap_feat_dim": 2304,
+}
+# Source: Tongyi-MAI/Z-Image src/zimage/transformer.py and README.md; ComfyUI's model_detection for the width of the MLP.
+Z_IMAGE_PUBLISHED: dict[str, Any] = {
+    "dim": 3840,
+    "n_layers": 30,
+    "n_refiner_layers": 2,
+    "n_heads": 30,
+    "n_kv_heads": 30,
+    "multiple_of": 256,
+    "cap_feat_dim": 2560,
+    "ffn_dim_multiplier": 8.0 / 3.0,
+}
 
 
 def _mask(_generator: torch.Generator) -> dict[str, Any]:
@@ -75,8 +97,26 @@ def _heed_the_trunk(diffusion_model: Any) -> None:
 
 MODULE = "comfy.ldm.lumina.model"
 FAMILIES = {
-    "lumina2": Family(f"{MODULE}.NextDiT", LUMINA, STAGES, pooled=0, core_config="Lumina2", extra=_mask),
-    "z_image": Family(f"{MODULE}.NextDiT", Z_IMAGE, STAGES, pooled=0, core_config="ZImage", extra=_mask),
+    "lumina2": Family(
+        f"{MODULE}.NextDiT",
+        LUMINA,
+        STAGES,
+        pooled=0,
+        core_config="Lumina2",
+        extra=_mask,
+        published=LUMINA_IMAGE_2,
+        published_parameters=2.6,
+    ),
+    "z_image": Family(
+        f"{MODULE}.NextDiT",
+        Z_IMAGE,
+        STAGES,
+        pooled=0,
+        core_config="ZImage",
+        extra=_mask,
+        published=Z_IMAGE_PUBLISHED,
+        published_parameters=6,
+    ),
     "z_image_omni": Family(f"{MODULE}.NextDiT", OMNI, STAGES, pooled=0, core_config="ZImage", extra=_references),
     "z_image_pixels": Family(
         f"{MODULE}.NextDiTPixelSpace",

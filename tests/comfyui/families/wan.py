@@ -23,8 +23,13 @@ WAN: dict[str, Any] = {
     "cross_attn_norm": True,
     "eps": 1e-6,
 }
-WAN_14B = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40}
+# Source: Wan-Video/Wan2.1 wan/configs/wan_t2v_14B.py, Wan-Video/Wan2.2 wan/configs/wan_t2v_A14B.py.
+WAN_14B: dict[str, Any] = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40}
+# Source: Wan-Video/Wan2.2 wan/configs/wan_ti2v_5B.py.
 WAN_5B = {"dim": 3072, "ffn_dim": 14336, "num_heads": 24, "num_layers": 30}
+# Source: huggingface/diffusers scripts/convert_wan_to_diffusers.py (Wan2.1-FLF2V-14B-720P).
+WAN_14B_FIRST_LAST = {**WAN_14B, "flf_pos_embed_token_number": 2 * 257}
+# Source: Phantom-video/HuMo README.md says 17 billion; its widths are those of Wan 14B.
 STAGES = ("blocks",)
 TEXT: dict[str, Any] = {"context": 4096, "pooled": 0}
 VIDEO = (1, 16, 3, 8, 8)
@@ -110,18 +115,26 @@ IMAGE: dict[str, Any] = {"model_type": "i2v", "in_dim": 36}
 CONTROL: dict[str, Any] = {"model_type": "i2v", "in_dim": 48, "in_dim_ref_conv": 16}
 WAN22: dict[str, Any] = {"in_dim": 48, "out_dim": 48}
 FAMILIES = {
-    "wan": wan(published=WAN_14B),
+    "wan": wan(published=WAN_14B, published_parameters=14),
     "wan_image": wan(config=IMAGE, extra=_first_image, published=WAN_14B),
     "wan_first_last_image": wan(
-        config={**IMAGE, "flf_pos_embed_token_number": 2 * IMAGE_TOKENS}, extra=_first_and_last_image
+        config={**IMAGE, "flf_pos_embed_token_number": 2 * IMAGE_TOKENS},
+        extra=_first_and_last_image,
+        published=WAN_14B_FIRST_LAST,
     ),
     "wan_fun_control": wan(config=CONTROL, extra=_control_video),
     "wan_in_context": wan(extra=_in_context_references),
-    "wan22_5b": wan(config=WAN22, latent=(1, 48, 3, 8, 8), published=WAN_5B),
+    "wan22_5b": wan(config=WAN22, latent=(1, 48, 3, 8, 8), published=WAN_5B, published_parameters=5),
     "wan22_5b_image": wan(config=WAN22, latent=(1, 48, 3, 8, 8), extra=_known_first_frame),
     "wan_camera": wan("CameraWanModel", config={"model_type": "camera", "in_dim": 32}, extra=_camera),
-    "wan_humo": wan("HumoWanModel", config={"model_type": "humo"}, extra=_audio_and_reference),
-    "wan_scail": wan("SCAILWanModel", config={"model_type": "scail", "in_dim": 20}, extra=_pose),
+    "wan_humo": wan(
+        "HumoWanModel",
+        config={"model_type": "humo"},
+        extra=_audio_and_reference,
+        published=WAN_14B,
+        published_parameters=17,
+    ),
+    "wan_scail": wan("SCAILWanModel", config={"model_type": "scail", "in_dim": 20}, extra=_pose, published=WAN_14B),
     "wan_scail2": wan("SCAIL2WanModel", config={"model_type": "scail2", "in_dim": 20}, extra=_pose_and_masks),
     "wan_causal": wan("CausalWanModel", module="ar_model", header={"causal_ar": True}),
 }

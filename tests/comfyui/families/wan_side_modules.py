@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .wan import random_clip_vision, random_video, wan
+from .wan import WAN_14B, random_clip_vision, random_video, wan
 
 
 def _two_controls(generator: torch.Generator) -> dict[str, Any]:
@@ -65,10 +65,18 @@ VACE_AFTER_EVERY_BLOCK = {**VACE, "num_layers": 3, "vace_layers": 3}
 # The sound is injected after every fourth block, so with five also after the last.
 SOUND_LAYERS = 5
 DANCER = {"model_type": "wandancer", "in_dim": 36, "num_layers": SOUND_LAYERS}
+# Source: huggingface/diffusers scripts/convert_wan_to_diffusers.py (Wan2.1-VACE-14B, Wan2.2-Animate-14B).
+VACE_14B = {**WAN_14B, "vace_layers": 8}
 FAMILIES = {
-    "wan_vace": wan("VaceWanModel", config=VACE, extra=_two_controls),
+    "wan_vace": wan("VaceWanModel", config=VACE, extra=_two_controls, published=VACE_14B, bypassed=("vace_blocks",)),
     "wan_vace_after_every_block": wan("VaceWanModel", config=VACE_AFTER_EVERY_BLOCK, extra=_two_controls),
-    "wan_s2v": wan("WanModel_S2V", config={"model_type": "s2v", "num_layers": SOUND_LAYERS}, extra=_speech),
+    "wan_s2v": wan(
+        "WanModel_S2V",
+        config={"model_type": "s2v", "num_layers": SOUND_LAYERS},
+        extra=_speech,
+        published=WAN_14B,
+        bypassed=("audio_injector",),
+    ),
     # The face is added after every fifth block.
     "wan_animate": wan(
         "AnimateWanModel",
@@ -76,6 +84,8 @@ FAMILIES = {
         config={"model_type": "animate", "in_dim": 36, "num_layers": 10},
         extra=_face_and_pose,
         change=_take_small_faces,
+        published=WAN_14B,
+        bypassed=("face_adapter.fuser_blocks",),
     ),
     "wan_animate2": wan(
         "WanAnimate2Model",
