@@ -98,7 +98,7 @@ def _without_dropout(diffusion_model: Any) -> None:
 
 # Source: Stability-AI/stable-audio-tools stable_audio_tools/configs/model_configs/txt2audio/stable_audio_2_0.json.
 STABLE_AUDIO_1_OPEN = {"embed_dim": 1536, "num_heads": 24, "depth": 24, "project_cond_tokens": False}
-# Source: huggingface/diffusers transformer_stable_audio3.py and scripts/convert_stable_audio_3_to_diffusers.py (medium).
+# Source: huggingface/diffusers transformer_stable_audio3.py, scripts/convert_stable_audio_3_to_diffusers.py (medium).
 STABLE_AUDIO_3_MEDIUM: dict[str, Any] = {
     "embed_dim": 1536,
     "num_heads": 24,

@@ -96,29 +96,18 @@ def _skip_blocks(diffusion_model: Any) -> None:
 
 
 # Source: black-forest-labs/flux src/flux/util.py and model_cards/FLUX.1-dev.md (12 billion).
-FLUX_DEV: dict[str, Any] = {
-    "hidden_size": 3072,
-    "num_heads": 24,
-    "depth": 19,
-    "depth_single_blocks": 38,
-    "vec_in_dim": 768,
-    "context_in_dim": 4096,
-}
+WIDE = {"hidden_size": 3072, "num_heads": 24, "depth": 19, "depth_single_blocks": 38, "context_in_dim": 4096}
+FLUX_DEV = {**WIDE, "vec_in_dim": 768}
 # Source: black-forest-labs/flux2 src/flux2/model.py and README.md.
-FLUX2_DEV = {
-    "hidden_size": 6144,
-    "num_heads": 48,
-    "depth": 8,
-    "depth_single_blocks": 48,
-    "context_in_dim": 15360,
-}
+FLUX2_DEV = {"hidden_size": 6144, "num_heads": 48, "depth": 8, "depth_single_blocks": 48, "context_in_dim": 15360}
 # Source: huggingface/diffusers transformer_ovis_image.py and docs/source/en/api/pipelines/ovis_image.md.
-OVIS_IMAGE = {**FLUX_DEV, "depth": 6, "depth_single_blocks": 27, "vec_in_dim": None, "context_in_dim": 2048}
-# Source: huggingface/diffusers transformer_longcat_image.py; its pipelines/longcat_image.md says 6 billion.
-LONGCAT_IMAGE = {**FLUX_DEV, "depth": 10, "depth_single_blocks": 20, "vec_in_dim": None, "context_in_dim": 3584}
+OVIS_IMAGE = {**WIDE, "depth": 6, "depth_single_blocks": 27, "context_in_dim": 2048}
+# Source: filipstrand/mflux src/mflux/models/longcat/model/longcat_transformer/longcat_transformer.py;
+# meituan-longcat/LongCat-Image README.md (6 billion).
+LONGCAT_IMAGE = {**WIDE, "depth": 10, "depth_single_blocks": 20, "context_in_dim": 3584}
 # Source: huggingface/diffusers transformer_chroma.py, and ComfyUI's model_detection for the modulation;
-# lodestones/Chroma says 8.9 billion.
-CHROMA_PUBLISHED = {**FLUX_DEV, "vec_in_dim": None, "out_dim": 3072, "hidden_dim": 5120}
+# lodestones/Chroma model card (8.9 billion).
+CHROMA_PUBLISHED = {**WIDE, "out_dim": 3072, "hidden_dim": 5120}
 # Source: ComfyUI's model_detection.
 RADIANCE_PUBLISHED = {
     **CHROMA_PUBLISHED,

@@ -55,7 +55,7 @@ LUMINA_IMAGE_2 = {
     "multiple_of": 256,
     "cap_feat_dim": 2304,
 }
-# Source: Tongyi-MAI/Z-Image src/zimage/transformer.py and README.md; ComfyUI's model_detection for the width of the MLP.
+# Source: Tongyi-MAI/Z-Image src/zimage/transformer.py and README.md; ComfyUI's model_detection for the MLP.
 Z_IMAGE_PUBLISHED: dict[str, Any] = {
     "dim": 3840,
     "n_layers": 30,
@@ -65,6 +65,14 @@ Z_IMAGE_PUBLISHED: dict[str, Any] = {
     "multiple_of": 256,
     "cap_feat_dim": 2560,
     "ffn_dim_multiplier": 8.0 / 3.0,
+}
+# Source: Comfy-Org/ComfyUI comfy/ldm/lumina/model.py, defaults of the class. It has none for the size of a patch, which
+# hardly counts among the parameters.
+PIXELS_PUBLISHED = {
+    **Z_IMAGE_PUBLISHED,
+    "decoder_hidden_size": 3840,
+    "decoder_num_res_blocks": 4,
+    "decoder_max_freqs": 8,
 }
 
 
@@ -127,5 +135,6 @@ FAMILIES = {
         core_config="ZImagePixelSpace",
         extra=_mask,
         change=_heed_the_trunk,
+        published=PIXELS_PUBLISHED,
     ),
 }

@@ -38,8 +38,8 @@ TRIPOSPLAT_PUBLISHED = {
     "num_blocks": 24,
     "num_refiner_blocks": 2,
 }
-# Source: Tencent-Hunyuan/Hunyuan3D-2.1 hy3dshape/configs/hunyuandit-finetuning-flowmatching-dinog518-bf16-lr1e5-4096.yaml
-# and README.md.
+# Source: Tencent-Hunyuan/Hunyuan3D-2.1 README.md and in hy3dshape/configs
+# hunyuandit-finetuning-flowmatching-dinog518-bf16-lr1e5-4096.yaml.
 HUNYUAN3D_2_1_PUBLISHED = {
     "hidden_size": 2048,
     "context_dim": 1024,

@@ -72,7 +72,8 @@ SVD = {
 FRAMES = 3
 # Source: ComfyUI's model_detection (unet_config_from_diffusers_unet), and for the sizes that it does not hold
 # Stability-AI/generative-models configs/inference/sd_2_1.yaml, sd_xl_base.yaml, sd_xl_refiner.yaml and
-# scripts/sampling/configs/svd.yaml.
+# scripts/sampling/configs/svd.yaml; CompVis/stable-diffusion README.md (860 million);
+# huggingface/diffusers docs/source/en/api/pipelines/pixart_sigma.md (SDXL: 2.6 billion).
 SD1_PUBLISHED = {
     "model_channels": 320,
     "channel_mult": [1, 2, 4, 4],
@@ -120,13 +121,9 @@ TIMED = r"emb_layers|time_embed"
 
 
 def _unet(
-    core_config: str,
-    config: dict[str, Any],
-    *,
-    pooled: int = 0,
-    latent: tuple[int, ...] = LATENT,
-    published: dict[str, Any] | None = None,
+    core_config: str, config: dict[str, Any], *, pooled: int = 0, latent: tuple[int, ...] = LATENT, **how: Any
 ) -> Family:
+    """how: further fields of Family."""
     return Family(
         MODEL_CLASS,
         config,
@@ -135,15 +132,15 @@ def _unet(
         pooled=pooled,
         core_config=core_config,
         kept=KEPT,
-        published=published,
         timed=TIMED,
+        **how,
     )
 
 
 FAMILIES = {
-    "sd1": _unet("SD15", SD1, published=SD1_PUBLISHED),
+    "sd1": _unet("SD15", SD1, published=SD1_PUBLISHED, published_parameters=0.86),
     "sd2": _unet("SD20", UNET, published=SD2_PUBLISHED),
-    "sdxl": _unet("SDXL", SDXL, pooled=1280, published=SDXL_PUBLISHED),
+    "sdxl": _unet("SDXL", SDXL, pooled=1280, published=SDXL_PUBLISHED, published_parameters=2.6),
     "sdxl_vega": _unet("Segmind_Vega", VEGA, pooled=1280, published=VEGA_PUBLISHED),
     "sdxl_koala": _unet("KOALA_700M", KOALA, pooled=1280, published=KOALA_PUBLISHED),
     "sdxl_refiner": _unet("SDXLRefiner", REFINER, pooled=1280, published=REFINER_PUBLISHED),

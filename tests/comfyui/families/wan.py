@@ -25,11 +25,12 @@ WAN: dict[str, Any] = {
 }
 # Source: Wan-Video/Wan2.1 wan/configs/wan_t2v_14B.py, Wan-Video/Wan2.2 wan/configs/wan_t2v_A14B.py.
 WAN_14B: dict[str, Any] = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40}
+# Source: Wan-Video/Wan2.1 wan/configs/wan_t2v_1_3B.py.
+WAN_1_3B = {"dim": 1536, "ffn_dim": 8960, "num_heads": 12, "num_layers": 30}
 # Source: Wan-Video/Wan2.2 wan/configs/wan_ti2v_5B.py.
 WAN_5B = {"dim": 3072, "ffn_dim": 14336, "num_heads": 24, "num_layers": 30}
 # Source: huggingface/diffusers scripts/convert_wan_to_diffusers.py (Wan2.1-FLF2V-14B-720P).
 WAN_14B_FIRST_LAST = {**WAN_14B, "flf_pos_embed_token_number": 2 * 257}
-# Source: Phantom-video/HuMo README.md says 17 billion; its widths are those of Wan 14B.
 STAGES = ("blocks",)
 TEXT: dict[str, Any] = {"context": 4096, "pooled": 0}
 VIDEO = (1, 16, 3, 8, 8)
@@ -126,7 +127,11 @@ FAMILIES = {
     "wan_in_context": wan(extra=_in_context_references),
     "wan22_5b": wan(config=WAN22, latent=(1, 48, 3, 8, 8), published=WAN_5B, published_parameters=5),
     "wan22_5b_image": wan(config=WAN22, latent=(1, 48, 3, 8, 8), extra=_known_first_frame),
-    "wan_camera": wan("CameraWanModel", config={"model_type": "camera", "in_dim": 32}, extra=_camera),
+    # Source: Wan-Video/Wan-Dancer diffsynth/models/wan_video_dit.py (14B PAI control-camera).
+    "wan_camera": wan(
+        "CameraWanModel", config={"model_type": "camera", "in_dim": 32}, extra=_camera, published=WAN_14B
+    ),
+    # Source: Phantom-video/HuMo humo/configs/models/Wan_14B_I2V.yaml and README.md (17 billion).
     "wan_humo": wan(
         "HumoWanModel",
         config={"model_type": "humo"},
@@ -134,7 +139,11 @@ FAMILIES = {
         published=WAN_14B,
         published_parameters=17,
     ),
+    # Source: zai-org/SCAIL configs/video_model/Wan2.1-i2v-14Bsc-pose-xc-latent.yaml.
     "wan_scail": wan("SCAILWanModel", config={"model_type": "scail", "in_dim": 20}, extra=_pose, published=WAN_14B),
     "wan_scail2": wan("SCAIL2WanModel", config={"model_type": "scail2", "in_dim": 20}, extra=_pose_and_masks),
-    "wan_causal": wan("CausalWanModel", module="ar_model", header={"causal_ar": True}),
+    # Source: guandeh17/Self-Forcing utils/wan_wrapper.py, which takes Wan2.1-T2V-1.3B.
+    "wan_causal": wan(
+        "CausalWanModel", module="ar_model", header={"causal_ar": True}, published=WAN_1_3B, published_parameters=1.3
+    ),
 }

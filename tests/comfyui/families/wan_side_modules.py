@@ -70,6 +70,7 @@ VACE_14B = {**WAN_14B, "vace_layers": 8}
 FAMILIES = {
     "wan_vace": wan("VaceWanModel", config=VACE, extra=_two_controls, published=VACE_14B, bypassed=("vace_blocks",)),
     "wan_vace_after_every_block": wan("VaceWanModel", config=VACE_AFTER_EVERY_BLOCK, extra=_two_controls),
+    # Source: Wan-Video/Wan2.2 wan/configs/wan_s2v_14B.py.
     "wan_s2v": wan(
         "WanModel_S2V",
         config={"model_type": "s2v", "num_layers": SOUND_LAYERS},
@@ -87,6 +88,7 @@ FAMILIES = {
         published=WAN_14B,
         bypassed=("face_adapter.fuser_blocks",),
     ),
+    # No block is left out as a whole: the pose branch calls the same blocks on a hit.
     "wan_animate2": wan(
         "WanAnimate2Model",
         module="model_animate2",
@@ -95,8 +97,14 @@ FAMILIES = {
         method="forward_gen",
         extra=_pose_video,
     ),
+    # Source: Wan-Video/Wan-Dancer diffsynth/models/wan_video_dit.py (14B MIT2V).
     "wan_dancer": wan(
-        "WanDancerModel", module="model_wandancer", config=DANCER, extra=lambda generator: _music(generator, 30.0)
+        "WanDancerModel",
+        module="model_wandancer",
+        config=DANCER,
+        extra=lambda generator: _music(generator, 30.0),
+        published=WAN_14B,
+        bypassed=("music_injector",),
     ),
     # Any other rate takes another head.
     "wan_dancer_global": wan(
