@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from family import TOKENS, Family
+from family import TOKENS, Family, stronger
 
 STABLE_AUDIO_TEXT = 768
 """ComfyUI appends the length of the piece to the text, in this width."""
@@ -198,6 +198,7 @@ FAMILIES = {
         published=ACE_STEP_1_5_PUBLISHED,
         extra=_lyric_features,
         timed=r"time_embed(_r)?\.time_proj",
+        calm_weight=3.0,
     ),
     "minimax_h3": Family(
         "comfy.ldm.minimax.model.MiniMaxH3Model",
@@ -208,5 +209,6 @@ FAMILIES = {
         context=48,
         pooled=0,
         published=MINIMAX_H3_PUBLISHED,
+        change=stronger(40, "time_embedder.proj_in", "time_embedder.proj_out"),
     ),
 }

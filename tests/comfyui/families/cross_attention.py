@@ -87,10 +87,17 @@ FAMILIES = {
         (1, 4, 16, 16),
         core_config="HunyuanDiT",
         extra=_second_text,
+        calm_weight=1.25,
         published=HUNYUAN_DIT_PUBLISHED,
         published_parameters=1.5,
     ),
     "hunyuan_dit_1": Family(
-        HUNYUAN_DIT_CLASS, HUNYUAN_DIT_1, ("blocks",), (1, 4, 16, 16), core_config="HunyuanDiT1", extra=_second_text
+        HUNYUAN_DIT_CLASS,
+        HUNYUAN_DIT_1,
+        ("blocks",),
+        (1, 4, 16, 16),
+        core_config="HunyuanDiT1",
+        extra=_second_text,
+        calm_weight=1.5,
     ),
 }

@@ -124,6 +124,7 @@ FAMILIES = {
         (1, 4, 16, 16),
         core_config="AuraFlow",
         timed=r"^t_embedder",
+        calm_weight=0.6,
         published=AURA_FLOW_PUBLISHED,
         published_parameters=6.8,
     ),

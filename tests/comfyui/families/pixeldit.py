@@ -53,6 +53,7 @@ FAMILIES = {
         STAGES,
         PICTURE,
         core_config="PixelDiTT2I",
+        calm_weight=1.0,
         published=PIXELDIT_PUBLISHED,
         published_parameters=1.3,
         change=_heed_the_trunk,

@@ -92,7 +92,9 @@ FAMILIES = {
     "mage_flow_edit": Family(
         MAGE_CLASS, MAGE, BLOCKS, (1, 128, 8, 8), core_config="MageFlow", extra=_reference_latents(1, 128, 4, 4)
     ),
-    "lens": Family(LENS_CLASS, LENS, BLOCKS, (1, 128, 8, 8), published=LENS_PUBLISHED, published_parameters=3.8),
+    "lens": Family(
+        LENS_CLASS, LENS, BLOCKS, (1, 128, 8, 8), calm_weight=1.3, published=LENS_PUBLISHED, published_parameters=3.8
+    ),
     "joyimage": Family(
         JOY_CLASS,
         JOY,

@@ -126,6 +126,7 @@ FAMILIES = {
         ("layers",),
         latent=(1, 128, 4, 4),
         core_config="ErnieImage",
+        calm_weight=1.0,
         published=ERNIE_PUBLISHED,
         published_parameters=8,
     ),

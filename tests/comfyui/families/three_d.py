@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from family import TOKENS, Family
+from family import TOKENS, Family, stronger
 
 HUNYUAN3D_2_1: dict[str, Any] = {
     "image_model": "hunyuan3d2_1",
@@ -79,6 +79,7 @@ FAMILIES = {
         ("blocks",),
         latent=(1, 64, LATENT_TOKENS),
         core_config="Hunyuan3Dv2_1",
+        change=stronger(200, "final_layer.linear"),
         cfg=2.0,
         published=HUNYUAN3D_2_1_PUBLISHED,
         published_parameters=3.3,
@@ -90,6 +91,7 @@ FAMILIES = {
         latent=(1, LATENT_TOKENS, 16),
         more_latents=((1, 1, 5),),
         core_config="TripoSplat",
+        calm_weight=2.0,
         published=TRIPOSPLAT_PUBLISHED,
         bypassed=("repo_layers",),
     ),

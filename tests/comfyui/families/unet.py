@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from family import Family
+from family import Family, stronger
 
 MODEL_CLASS = "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel"
 UNET: dict[str, Any] = {
@@ -133,6 +133,7 @@ def _unet(
         core_config=core_config,
         kept=KEPT,
         timed=TIMED,
+        change=stronger(100, "out.2"),
         **how,
     )
 

@@ -32,7 +32,7 @@ WAN_5B = {"dim": 3072, "ffn_dim": 14336, "num_heads": 24, "num_layers": 30}
 # Source: huggingface/diffusers scripts/convert_wan_to_diffusers.py (Wan2.1-FLF2V-14B-720P).
 WAN_14B_FIRST_LAST = {**WAN_14B, "flf_pos_embed_token_number": 2 * 257}
 STAGES = ("blocks",)
-TEXT: dict[str, Any] = {"context": 4096, "pooled": 0}
+TEXT: dict[str, Any] = {"context": 4096, "pooled": 0, "calm_weight": 2.4}
 VIDEO = (1, 16, 3, 8, 8)
 IMAGE_TOKENS = 5
 
@@ -54,7 +54,7 @@ def random_clip_vision(generator: torch.Generator, tokens: int = IMAGE_TOKENS, w
 def wan(model: str = "WanModel", *, module: str = "model", latent: tuple[int, ...] = VIDEO, **how: Any) -> Family:
     """A family of this line. how: fields of Family, and `config` for what differs from WAN."""
     config = {**WAN, **how.pop("config", {})}
-    return Family(f"comfy.ldm.wan.{module}.{model}", config, STAGES, latent, **TEXT, **how)
+    return Family(f"comfy.ldm.wan.{module}.{model}", config, STAGES, latent, **{**TEXT, **how})
 
 
 def _first_image(generator: torch.Generator) -> dict[str, Any]:
@@ -126,7 +126,7 @@ FAMILIES = {
     "wan_fun_control": wan(config=CONTROL, extra=_control_video),
     "wan_in_context": wan(extra=_in_context_references),
     "wan22_5b": wan(config=WAN22, latent=(1, 48, 3, 8, 8), published=WAN_5B, published_parameters=5),
-    "wan22_5b_image": wan(config=WAN22, latent=(1, 48, 3, 8, 8), extra=_known_first_frame),
+    "wan22_5b_image": wan(config=WAN22, latent=(1, 48, 3, 8, 8), extra=_known_first_frame, calm_weight=3.0),
     # Source: Wan-Video/Wan-Dancer diffsynth/models/wan_video_dit.py (14B PAI control-camera).
     "wan_camera": wan(
         "CameraWanModel", config={"model_type": "camera", "in_dim": 32}, extra=_camera, published=WAN_14B

@@ -77,6 +77,7 @@ FAMILIES = {
         extra=_speech,
         published=WAN_14B,
         bypassed=("audio_injector",),
+        calm_weight=3.2,
     ),
     # The face is added after every fifth block.
     "wan_animate": wan(
