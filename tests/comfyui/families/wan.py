@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from family import Family
+from family import CALM_WEIGHT, Family
 
 WAN: dict[str, Any] = {
     "image_model": "wan2.1",
@@ -32,7 +32,7 @@ WAN_5B = {"dim": 3072, "ffn_dim": 14336, "num_heads": 24, "num_layers": 30}
 # Source: huggingface/diffusers scripts/convert_wan_to_diffusers.py (Wan2.1-FLF2V-14B-720P).
 WAN_14B_FIRST_LAST = {**WAN_14B, "flf_pos_embed_token_number": 2 * 257}
 STAGES = ("blocks",)
-TEXT: dict[str, Any] = {"context": 4096, "pooled": 0, "calm_weight": 2.4}
+SHARED: dict[str, Any] = {"context": 4096, "pooled": 0, "calm_weight": 2.4}
 VIDEO = (1, 16, 3, 8, 8)
 IMAGE_TOKENS = 5
 
@@ -54,7 +54,7 @@ def random_clip_vision(generator: torch.Generator, tokens: int = IMAGE_TOKENS, w
 def wan(model: str = "WanModel", *, module: str = "model", latent: tuple[int, ...] = VIDEO, **how: Any) -> Family:
     """A family of this line. how: fields of Family, and `config` for what differs from WAN."""
     config = {**WAN, **how.pop("config", {})}
-    return Family(f"comfy.ldm.wan.{module}.{model}", config, STAGES, latent, **{**TEXT, **how})
+    return Family(f"comfy.ldm.wan.{module}.{model}", config, STAGES, latent, **{**SHARED, **how})
 
 
 def _first_image(generator: torch.Generator) -> dict[str, Any]:
@@ -116,7 +116,8 @@ IMAGE: dict[str, Any] = {"model_type": "i2v", "in_dim": 36}
 CONTROL: dict[str, Any] = {"model_type": "i2v", "in_dim": 48, "in_dim_ref_conv": 16}
 WAN22: dict[str, Any] = {"in_dim": 48, "out_dim": 48}
 FAMILIES = {
-    "wan": wan(published=WAN_14B, published_parameters=14),
+    # Calm, because other tests sample it in few steps.
+    "wan": wan(published=WAN_14B, published_parameters=14, calm_weight=CALM_WEIGHT),
     "wan_image": wan(config=IMAGE, extra=_first_image, published=WAN_14B),
     "wan_first_last_image": wan(
         config={**IMAGE, "flf_pos_embed_token_number": 2 * IMAGE_TOKENS},
