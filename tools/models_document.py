@@ -7,6 +7,7 @@ python tools/models_document.py            makes the document of all of them
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ the model. Random weights say nothing about how far a threshold may go on real o
 
 * **ends at**: what takes the cached state on a hit: the head that is named, the result of the last block, or the tail
   of a model that is left early ([how](architectures.md)).
-* **a hit saves**: the share of the published model's parameters in skipped blocks, where the test knows its size.
+* **a hit saves**: the share of the published models' parameters in skipped blocks and side modules, where their sizes
+  are known. The test's files name the source of each.
 * **verified with**: the ComfyUI versions on which all configurations that exist there passed.
 * **Comfy-WaveSpeed**: what the predecessor does with the same tiny models on the newest of these versions.
 """
@@ -51,13 +53,19 @@ def family_lines(entry: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]
         f"**{entry['family']}**",
         ", ".join(f"`{name}`" for name in entry["classes"]),
         newest[0]["boundary"],
-        f"{max(shares):.0%}" if shares else "",
+        share_text(shares),
         ", ".join(versions),
         ", ".join(names),
         entry.get("remarks", ""),
         "; ".join(dict.fromkeys(row["predecessor"] for row in newest if row["predecessor"])),
     )
     return ["| " + " | ".join(cells) + " |"]
+
+
+def share_text(shares: list[float]) -> str:
+    """Of one family's configurations; 100% only where nothing is kept."""
+    least, most = (f"{math.floor(100 * bound(shares))}%" if shares else "" for bound in (min, max))
+    return least if least == most else f"{least.rstrip('%')}-{most}"
 
 
 def version_key(run: dict[str, Any]) -> tuple[int, ...]:

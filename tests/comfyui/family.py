@@ -3,6 +3,7 @@
 Random weights prove plumbing and equality, never quality. One thing makes them behave like trained ones where it
 matters: layers through which the timestep acts are calm (small weights, large biases), so that the first block changes
 by a few per cent per step; with plain noise it changes by half, and no threshold that a user would type is ever met.
+How calm is a matter of the family: a run of ten steps should reuse some of them, and compute others than the first too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 SPREAD = 0.05
 TIMED_LAYER = re.compile(r"(^|[._])(mod|adaln|time_projection|distilled_guidance_layer.out_proj)|adaLN", re.IGNORECASE)
 CALM_WEIGHT, STRONG_BIAS = 0.2, 10.0
+GAINS = (".scale", ".gamma", "norm.weight", "ln_q.weight", "ln_k.weight")
 TOKENS = 6
 UNKNOWN_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
 
@@ -57,16 +60,31 @@ class Family:
     """At which a hit is tested: above 1 where some ComfyUI takes the positive and the negative prompt only together."""
     published: dict[str, Any] | None = None
     """What differs in `config` for the best known published model: its size, for the share that a hit saves."""
+    published_parameters: float | None = None
+    """How many billions of parameters its publisher gives that model, where he does."""
+    bypassed: tuple[str, ...] = ()
+    """Modules beside the blocks that a hit leaves out too (dotted)."""
     extra: Callable[[torch.Generator], dict[str, Any]] = field(default=lambda _generator: {})
     """What the conditioning of this family carries besides the usual."""
     change: Callable[[Any], None] = field(default=lambda _diffusion_model: None)
     """Done to the loaded model."""
     timed: str = ""
     """Further layers through which the timestep acts, see TIMED_LAYER: a regular expression."""
+    calm_weight: float = CALM_WEIGHT
+    """Factor to the weights of those layers: the larger, the more the first block changes from step to step."""
     more_latents: tuple[tuple[int, ...], ...] = ()
     """Shapes of the latents beside the first, for models of several streams (video with audio)."""
     beside: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of weights that the checkpoint holds beside the diffusion model, for what ComfyUI computes conds with."""
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Some classes ask a tensor for its value while they are built, and one on the meta device has none."""
+
+    def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.Tensor.item and args[0].is_meta:
+            return 0
+        return function(*args, **(kwargs or {}))
 
 
 def instance(family: Family, *, published: bool = False) -> Any:
@@ -85,7 +103,7 @@ def instance(family: Family, *, published: bool = False) -> Any:
         size = family.config | ((family.published or {}) if published else {})
         device = "meta" if published else "cpu"
         operations = comfy.ops.disable_weight_init
-        with torch.device(device):
+        with torch.device(device), _WithoutValues():
             return model_class(**size, dtype=torch.float32, device=device, operations=operations)
     except TypeError as problem:
         raise AbsentModelError(f"its {name} is another one ({problem})") from problem
@@ -119,11 +137,22 @@ def _weights(family: Family, seed: int) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed + zlib.crc32(key.encode()))
         weight = torch.randn(shape, generator=generator) * SPREAD
         if TIMED_LAYER.search(key) or (family.timed and re.search(family.timed, key)):
-            weight *= STRONG_BIAS if key.endswith(".bias") else CALM_WEIGHT
-        if weight.dim() == 1 and key.endswith((".scale", "norm.weight", "ln_q.weight", "ln_k.weight")):
+            weight *= STRONG_BIAS if key.endswith(".bias") else family.calm_weight
+        if weight.dim() == 1 and key.endswith(GAINS):
             weight += 1.0
         weights[key] = weight
     return weights
+
+
+def stronger(factor: float, *layers: str) -> Callable[[Any], None]:
+    """For Family.change: the weights of these layers (dotted names) times factor. Strong last layers let the input of
+    the next step differ more."""
+
+    def change(diffusion_model: Any) -> None:
+        for layer in layers:
+            diffusion_model.get_submodule(layer).weight.data *= factor
+
+    return change
 
 
 def build(family: Family, *, seed: int = 0, dtype: torch.dtype = torch.float32, change_weights: Any = None) -> Any:

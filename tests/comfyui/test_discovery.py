@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from in_process import Evaluation
-from test_models import difference
+from in_process import Evaluation, difference_of_norms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +124,7 @@ def test_a_hit_of_a_discovered_model_reproduces_the_computed_output(
 ) -> None:
     model = comfy.cached(hidden("sd35"), ALL)
     outputs = comfy.evaluate(model, "sd35", [Evaluation()] * 4).outputs
-    assert difference(outputs[3], outputs[2]) <= 1e-6
+    assert difference_of_norms(outputs[3], outputs[2]) <= 1e-6
 
 
 def test_a_set_speedup_does_not_stand_in_the_way_of_the_proof(comfy: ComfyUI, hidden: Callable[[str], Any]) -> None:

@@ -134,13 +134,29 @@ def check_sampling(comfy: ComfyUI, model: Any, name: str, row: Row) -> None:
 
 
 def saved_share(name: str) -> float | None:
-    """Share of parameters in the blocks that a hit skips, in the published size."""
+    """Share of parameters in the blocks and side modules that a hit skips, in the published size."""
     from blocks import executed_blocks
 
     description = FAMILIES[name]
     if description.published is None:
         return None
     model = family.instance(family.for_this_comfyui(description), published=True)
-    blocks = executed_blocks(model, description.stages, whole=True)[description.kept :]
-    skipped = sum(parameter.numel() for block in blocks for parameter in block.parameters())
-    return skipped / sum(parameter.numel() for parameter in model.parameters())
+    stages = (*description.stages, *description.bypassed)
+    skipped = executed_blocks(model, stages, whole=True)[description.kept :]
+    return sum(map(parameters, skipped)) / parameters(model)
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.usefixtures("comfy")
+@pytest.mark.parametrize("name", [name for name, described in FAMILIES.items() if described.published_parameters])
+def test_published_size(name: str) -> None:
+    """Sizes that were written down wrongly would give a wrong share."""
+    description = FAMILIES[name]
+    try:
+        model = family.instance(family.for_this_comfyui(description), published=True)
+    except family.AbsentModelError as problem:
+        pytest.skip(f"This ComfyUI does not have {name}: {problem}.")
+    assert parameters(model) / 1e9 == pytest.approx(description.published_parameters, rel=0.1)

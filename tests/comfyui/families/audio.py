@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from family import TOKENS, Family
+from family import TOKENS, Family, stronger
 
 STABLE_AUDIO_TEXT = 768
 """ComfyUI appends the length of the piece to the text, in this width."""
@@ -96,7 +96,18 @@ def _without_dropout(diffusion_model: Any) -> None:
     diffusion_model.eval()
 
 
+# Source: Stability-AI/stable-audio-tools stable_audio_tools/configs/model_configs/txt2audio/stable_audio_2_0.json.
 STABLE_AUDIO_1_OPEN = {"embed_dim": 1536, "num_heads": 24, "depth": 24, "project_cond_tokens": False}
+# Source: huggingface/diffusers transformer_stable_audio3.py, scripts/convert_stable_audio_3_to_diffusers.py (medium).
+STABLE_AUDIO_3_MEDIUM: dict[str, Any] = {
+    "embed_dim": 1536,
+    "num_heads": 24,
+    "depth": 24,
+    "num_memory_tokens": 64,
+    "attn_kwargs": {"qk_norm": "rms", "differential": True},
+    "norm_type": "rms_norm",
+}
+# Source: ace-step/ACE-Step acestep/models/config.json.
 ACE_STEP_1_3B = {
     "num_layers": 24,
     "num_attention_heads": 20,
@@ -106,6 +117,25 @@ ACE_STEP_1_3B = {
     "ssl_latent_dims": [1024, 768],
     "lyric_encoder_vocab_size": 6693,
 }
+# Source: huggingface/diffusers ace_step_transformer.py; Comfy-Org/ComfyUI comfy/ldm/ace/ace_step15.py, defaults of the
+# class, for the encoders.
+ACE_STEP_1_5_PUBLISHED = {
+    "hidden_size": 2048,
+    "text_hidden_dim": 1024,
+    "num_dit_layers": 24,
+    "num_lyric_layers": 8,
+    "num_timbre_layers": 4,
+    "num_tokenizer_layers": 2,
+    "num_heads": 16,
+    "num_kv_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 6144,
+    "fsq_dim": 2048,
+    "encoder_hidden_size": 2048,
+    "encoder_intermediate_size": 6144,
+    "encoder_num_heads": 16,
+}
+# Source: huggingface/diffusers transformer_minimax_h3.py.
 MINIMAX_H3_PUBLISHED = {
     "hidden_size": 5376,
     "num_layers": 50,
@@ -141,6 +171,7 @@ FAMILIES = {
         context=STABLE_AUDIO_TEXT,
         pooled=0,
         core_config="StableAudio3",
+        published=STABLE_AUDIO_3_MEDIUM,
         beside=_seconds("total", 256),
         timed="global_cond_embedder",
     ),
@@ -152,6 +183,7 @@ FAMILIES = {
         pooled=0,
         core_config="ACEStep",
         published=ACE_STEP_1_3B,
+        published_parameters=3.5,
         change=_without_dropout,
         extra=_lyric_numbers,
         timed="t_block",
@@ -163,8 +195,10 @@ FAMILIES = {
         latent=(1, 64, 20),
         pooled=0,
         core_config="ACEStep15",
+        published=ACE_STEP_1_5_PUBLISHED,
         extra=_lyric_features,
         timed=r"time_embed(_r)?\.time_proj",
+        calm_weight=3.0,
     ),
     "minimax_h3": Family(
         "comfy.ldm.minimax.model.MiniMaxH3Model",
@@ -175,5 +209,6 @@ FAMILIES = {
         context=48,
         pooled=0,
         published=MINIMAX_H3_PUBLISHED,
+        change=stronger(40, "time_embedder.proj_in", "time_embedder.proj_out"),
     ),
 }

@@ -45,6 +45,16 @@ PREDICT2 = {
 }
 ANIMA = {**PREDICT2, "image_model": "anima", "crossattn_emb_channels": 1024}
 VIDEO = (1, 16, 2, 8, 8)
+# Source: huggingface/diffusers scripts/convert_cosmos_to_diffusers.py (Cosmos-1.0-Diffusion-7B-Text2World,
+# Cosmos-2.0-Diffusion-2B-Text2Image); its convert_anima_to_diffusers.py takes Anima for the latter with an adapter.
+COSMOS_7B = {
+    "model_channels": 4096,
+    "num_heads": 32,
+    "num_blocks": 28,
+    "crossattn_emb_channels": 1024,
+    "adaln_lora_dim": 256,
+}
+PREDICT2_2B = {**COSMOS_7B, "model_channels": 2048, "num_heads": 16}
 
 
 def _words(generator: torch.Generator) -> dict[str, Any]:
@@ -56,9 +66,25 @@ def _words(generator: torch.Generator) -> dict[str, Any]:
 
 
 FAMILIES = {
-    "cosmos": Family("comfy.ldm.cosmos.model.GeneralDIT", COSMOS, STAGES, VIDEO, pooled=0, core_config="CosmosT2V"),
+    "cosmos": Family(
+        "comfy.ldm.cosmos.model.GeneralDIT",
+        COSMOS,
+        STAGES,
+        VIDEO,
+        pooled=0,
+        core_config="CosmosT2V",
+        published=COSMOS_7B,
+        published_parameters=7,
+    ),
     "cosmos_predict2": Family(
-        "comfy.ldm.cosmos.predict2.MiniTrainDIT", PREDICT2, STAGES, VIDEO, pooled=0, core_config="CosmosT2IPredict2"
+        "comfy.ldm.cosmos.predict2.MiniTrainDIT",
+        PREDICT2,
+        STAGES,
+        VIDEO,
+        pooled=0,
+        core_config="CosmosT2IPredict2",
+        published=PREDICT2_2B,
+        published_parameters=2,
     ),
     "anima": Family(
         "comfy.ldm.anima.model.Anima",
@@ -69,5 +95,6 @@ FAMILIES = {
         pooled=0,
         core_config="Anima",
         extra=_words,
+        published=PREDICT2_2B,
     ),
 }

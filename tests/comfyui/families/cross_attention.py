@@ -17,6 +17,10 @@ PIXART_SIGMA: dict[str, Any] = {
     "micro_condition": False,
 }
 PIXART_ALPHA = {**PIXART_SIGMA, "image_model": "pixart_alpha", "micro_condition": True}
+# Source: PixArt-alpha/PixArt-sigma diffusion/model/nets/PixArtMS.py (PixArtMS_XL_2), README.md, and for the text
+# configs/pixart_sigma_config; huggingface/diffusers scripts/convert_pixart_alpha_to_diffusers.py.
+PIXART_XL_2 = {"hidden_size": 1152, "num_heads": 16, "depth": 28, "caption_channels": 4096, "model_max_length": 300}
+PIXART_ALPHA_XL_2 = {**PIXART_XL_2, "model_max_length": 120}
 PIXART_LATENT = (1, 4, 34, 34)
 """Smaller latents have no position embedding: its base size is rounded to 0."""
 HUNYUAN_DIT: dict[str, Any] = {
@@ -29,6 +33,7 @@ HUNYUAN_DIT: dict[str, Any] = {
     "text_len": TOKENS,
     "text_len_t5": TOKENS,
 }
+# Source: Tencent-Hunyuan/HunyuanDiT hydit/modules/models.py (DiT-g/2), hydit/config.py and README.md.
 HUNYUAN_DIT_PUBLISHED = {
     "hidden_size": 1408,
     "num_heads": 16,
@@ -56,10 +61,24 @@ PIXART_CLASS = "comfy.ldm.pixart.pixartms.PixArtMS"
 HUNYUAN_DIT_CLASS = "comfy.ldm.hydit.models.HunYuanDiT"
 FAMILIES = {
     "pixart_alpha": Family(
-        PIXART_CLASS, PIXART_ALPHA, ("blocks",), PIXART_LATENT, core_config="PixArtAlpha", timed="t_block"
+        PIXART_CLASS,
+        PIXART_ALPHA,
+        ("blocks",),
+        PIXART_LATENT,
+        core_config="PixArtAlpha",
+        timed="t_block",
+        published=PIXART_ALPHA_XL_2,
+        published_parameters=0.6,
     ),
     "pixart_sigma": Family(
-        PIXART_CLASS, PIXART_SIGMA, ("blocks",), PIXART_LATENT, core_config="PixArtSigma", timed="t_block"
+        PIXART_CLASS,
+        PIXART_SIGMA,
+        ("blocks",),
+        PIXART_LATENT,
+        core_config="PixArtSigma",
+        timed="t_block",
+        published=PIXART_XL_2,
+        published_parameters=0.6,
     ),
     "hunyuan_dit": Family(
         HUNYUAN_DIT_CLASS,
@@ -68,9 +87,17 @@ FAMILIES = {
         (1, 4, 16, 16),
         core_config="HunyuanDiT",
         extra=_second_text,
+        calm_weight=1.25,
         published=HUNYUAN_DIT_PUBLISHED,
+        published_parameters=1.5,
     ),
     "hunyuan_dit_1": Family(
-        HUNYUAN_DIT_CLASS, HUNYUAN_DIT_1, ("blocks",), (1, 4, 16, 16), core_config="HunyuanDiT1", extra=_second_text
+        HUNYUAN_DIT_CLASS,
+        HUNYUAN_DIT_1,
+        ("blocks",),
+        (1, 4, 16, 16),
+        core_config="HunyuanDiT1",
+        extra=_second_text,
+        calm_weight=1.5,
     ),
 }

@@ -95,23 +95,68 @@ def _skip_blocks(diffusion_model: Any) -> None:
     diffusion_model.skip_dit = [0]
 
 
-FLUX_DEV = {
-    "hidden_size": 3072,
-    "num_heads": 24,
-    "depth": 19,
-    "depth_single_blocks": 38,
-    "vec_in_dim": 768,
-    "context_in_dim": 4096,
+# Source: black-forest-labs/flux src/flux/util.py and model_cards/FLUX.1-dev.md (12 billion).
+WIDE = {"hidden_size": 3072, "num_heads": 24, "depth": 19, "depth_single_blocks": 38, "context_in_dim": 4096}
+FLUX_DEV = {**WIDE, "vec_in_dim": 768}
+# Source: black-forest-labs/flux2 src/flux2/model.py and README.md.
+FLUX2_DEV = {"hidden_size": 6144, "num_heads": 48, "depth": 8, "depth_single_blocks": 48, "context_in_dim": 15360}
+# Source: huggingface/diffusers transformer_ovis_image.py and docs/source/en/api/pipelines/ovis_image.md.
+OVIS_IMAGE = {**WIDE, "depth": 6, "depth_single_blocks": 27, "context_in_dim": 2048}
+# Source: filipstrand/mflux src/mflux/models/longcat/model/longcat_transformer/longcat_transformer.py;
+# meituan-longcat/LongCat-Image README.md (6 billion).
+LONGCAT_IMAGE = {**WIDE, "depth": 10, "depth_single_blocks": 20, "context_in_dim": 3584}
+# Source: huggingface/diffusers transformer_chroma.py, and ComfyUI's model_detection for the modulation;
+# lodestones/Chroma model card (8.9 billion).
+CHROMA_PUBLISHED = {**WIDE, "out_dim": 3072, "hidden_dim": 5120}
+# Source: ComfyUI's model_detection.
+RADIANCE_PUBLISHED = {
+    **CHROMA_PUBLISHED,
+    "nerf_hidden_size": 64,
+    "nerf_mlp_ratio": 4,
+    "nerf_depth": 4,
+    "nerf_max_freqs": 8,
 }
 STAGES = ("double_blocks", "single_blocks")
 FAMILIES = {
-    "flux_dev": Family(FLUX_CLASS, FLUX, STAGES, core_config="Flux", published=FLUX_DEV),
-    "flux_schnell": Family(FLUX_CLASS, {**FLUX, "guidance_embed": False}, STAGES, core_config="FluxSchnell"),
+    "flux_dev": Family(FLUX_CLASS, FLUX, STAGES, core_config="Flux", published=FLUX_DEV, published_parameters=12),
+    "flux_schnell": Family(
+        FLUX_CLASS,
+        {**FLUX, "guidance_embed": False},
+        STAGES,
+        core_config="FluxSchnell",
+        published=FLUX_DEV,
+        published_parameters=12,
+    ),
     "flux_reference_latents": Family(FLUX_CLASS, FLUX, STAGES, core_config="Flux", extra=_reference_latents),
-    "flux2": Family(FLUX_CLASS, FLUX2, STAGES, latent=(1, 128, 8, 8), core_config="Flux2"),
-    "ovis": Family(FLUX_CLASS, OVIS, STAGES, core_config="Flux"),
-    "longcat": Family(FLUX_CLASS, LONGCAT, STAGES, context=3584, core_config="LongCatImage"),
-    "chroma": Family(CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma"),
+    "flux2": Family(
+        FLUX_CLASS,
+        FLUX2,
+        STAGES,
+        latent=(1, 128, 8, 8),
+        core_config="Flux2",
+        published=FLUX2_DEV,
+        published_parameters=32,
+    ),
+    "ovis": Family(FLUX_CLASS, OVIS, STAGES, core_config="Flux", published=OVIS_IMAGE, published_parameters=7),
+    "longcat": Family(
+        FLUX_CLASS,
+        LONGCAT,
+        STAGES,
+        context=3584,
+        core_config="LongCatImage",
+        published=LONGCAT_IMAGE,
+        published_parameters=6,
+    ),
+    "chroma": Family(
+        CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma", published=CHROMA_PUBLISHED, published_parameters=8.9
+    ),
     "chroma_skipping_blocks": Family(CHROMA_CLASS, CHROMA, STAGES, core_config="Chroma", change=_skip_blocks),
-    "chroma_radiance": Family(RADIANCE_CLASS, RADIANCE, STAGES, latent=(1, 3, 64, 64), core_config="ChromaRadiance"),
+    "chroma_radiance": Family(
+        RADIANCE_CLASS,
+        RADIANCE,
+        STAGES,
+        latent=(1, 3, 64, 64),
+        core_config="ChromaRadiance",
+        published=RADIANCE_PUBLISHED,
+    ),
 }

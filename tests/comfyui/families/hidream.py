@@ -27,6 +27,18 @@ IMAGE: dict[str, Any] = {
 }
 STAGES = ("double_stream_blocks", "single_stream_blocks")
 LAYERS_OF_TEXT = 7
+# Source: ComfyUI's model_detection; HiDream-ai/HiDream-I1 README.md.
+PUBLISHED: dict[str, Any] = {
+    "num_attention_heads": 20,
+    "caption_channels": [4096, 4096],
+    "llama_layers": [*range(32), *[31] * 16],
+    "num_layers": 16,
+    "num_single_layers": 32,
+    "num_routed_experts": 4,
+    "num_activated_experts": 2,
+    "text_emb_dim": 2048,
+    "max_resolution": [128, 128],
+}
 
 
 def _llama(generator: torch.Generator) -> dict[str, Any]:
@@ -38,6 +50,15 @@ def _llama_and_image(generator: torch.Generator) -> dict[str, Any]:
 
 
 FAMILIES = {
-    "hidream_i1": Family(MODEL_CLASS, IMAGE, STAGES, (1, 16, 8, 8), core_config="HiDream", extra=_llama),
+    "hidream_i1": Family(
+        MODEL_CLASS,
+        IMAGE,
+        STAGES,
+        (1, 16, 8, 8),
+        core_config="HiDream",
+        extra=_llama,
+        published=PUBLISHED,
+        published_parameters=17,
+    ),
     "hidream_e1": Family(MODEL_CLASS, IMAGE, STAGES, (1, 16, 8, 8), core_config="HiDream", extra=_llama_and_image),
 }

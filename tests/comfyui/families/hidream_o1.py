@@ -26,6 +26,8 @@ HIDREAM_O1: dict[str, Any] = {
         "num_position_embeddings": 16,
     },
 }
+# Source: Comfy-Org/ComfyUI comfy/ldm/hidream_o1/model.py, defaults of the class; HiDream-ai/HiDream-O1-Image README.md.
+PUBLISHED: dict[str, Any] = {"text_config_overrides": None, "vision_config_overrides": None}
 
 
 def _text_numbers(generator: torch.Generator) -> dict[str, Any]:
@@ -41,5 +43,7 @@ FAMILIES = {
         core_config="HiDreamO1",
         extra=_text_numbers,
         timed="t_embedder1",
+        published=PUBLISHED,
+        published_parameters=8,
     )
 }

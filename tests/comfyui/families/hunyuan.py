@@ -68,7 +68,21 @@ SHAPE: dict[str, Any] = {
     "qkv_bias": True,
     "guidance_embed": False,
 }
+# Source: Tencent-Hunyuan/HunyuanVideo hyvideo/modules/models.py, hyvideo/config.py and README.md.
 HUNYUAN_VIDEO = {"hidden_size": 3072, "num_heads": 24, "depth": 20, "depth_single_blocks": 40, "context_in_dim": 4096}
+# Source: huggingface/diffusers transformer_hunyuan_video15.py; Tencent-Hunyuan/HunyuanVideo-1.5 README.md.
+HUNYUAN_VIDEO_15 = {
+    "hidden_size": 2048,
+    "num_heads": 16,
+    "depth": 54,
+    "depth_single_blocks": 0,
+    "context_in_dim": 3584,
+}
+# Source: Tencent-Hunyuan/HunyuanImage-2.1 hyimage/models/hunyuan/configs/hunyuanimage_config.py and README.md.
+HUNYUAN_IMAGE_21 = {**HUNYUAN_VIDEO, "hidden_size": 3584, "num_heads": 28, "context_in_dim": 3584}
+HUNYUAN_IMAGE_21_REFINER = {**HUNYUAN_IMAGE_21, "hidden_size": 3328, "num_heads": 26}
+# Source: Tencent-Hunyuan/Hunyuan3D-2 hy3dgen/shapegen/models/denoisers/hunyuan3ddit.py and README.md.
+HUNYUAN3D_2 = {"hidden_size": 1024, "depth": 16, "depth_single_blocks": 32, "context_in_dim": 1536}
 STAGES = ("double_blocks", "single_blocks")
 
 
@@ -83,21 +97,57 @@ def _glyphs(generator: torch.Generator) -> dict[str, Any]:
 
 
 FAMILIES = {
-    "hunyuan_video": Family(MODEL_CLASS, VIDEO, STAGES, latent=(1, 16, 3, 8, 8), pooled=768, published=HUNYUAN_VIDEO),
+    "hunyuan_video": Family(
+        MODEL_CLASS,
+        VIDEO,
+        STAGES,
+        latent=(1, 16, 3, 8, 8),
+        pooled=768,
+        published=HUNYUAN_VIDEO,
+        published_parameters=13,
+    ),
     "hunyuan_video_reference_latent": Family(
         MODEL_CLASS, VIDEO, STAGES, latent=(1, 16, 3, 8, 8), pooled=768, extra=_reference_latent
     ),
     "hunyuan_video_15": Family(
-        MODEL_CLASS, VIDEO_15, STAGES, latent=(1, 32, 3, 4, 4), pooled=768, core_config="HunyuanVideo15", extra=_glyphs
+        MODEL_CLASS,
+        VIDEO_15,
+        STAGES,
+        latent=(1, 32, 3, 4, 4),
+        pooled=768,
+        core_config="HunyuanVideo15",
+        extra=_glyphs,
+        published=HUNYUAN_VIDEO_15,
+        published_parameters=8.3,
     ),
     "hunyuan_image_21": Family(
-        MODEL_CLASS, IMAGE_21, STAGES, latent=(1, 64, 8, 8), core_config="HunyuanImage21", extra=_glyphs
+        MODEL_CLASS,
+        IMAGE_21,
+        STAGES,
+        latent=(1, 64, 8, 8),
+        core_config="HunyuanImage21",
+        extra=_glyphs,
+        published=HUNYUAN_IMAGE_21,
+        published_parameters=17,
     ),
     "hunyuan_image_21_distilled": Family(
-        MODEL_CLASS, IMAGE_21_DISTILLED, STAGES, latent=(1, 64, 8, 8), core_config="HunyuanImage21", extra=_glyphs
+        MODEL_CLASS,
+        IMAGE_21_DISTILLED,
+        STAGES,
+        latent=(1, 64, 8, 8),
+        core_config="HunyuanImage21",
+        extra=_glyphs,
+        published=HUNYUAN_IMAGE_21,
     ),
     "hunyuan_image_21_refiner": Family(
-        MODEL_CLASS, IMAGE_21_REFINER, STAGES, latent=(1, 64, 1, 8, 8), core_config="HunyuanImage21Refiner"
+        MODEL_CLASS,
+        IMAGE_21_REFINER,
+        STAGES,
+        latent=(1, 64, 1, 8, 8),
+        core_config="HunyuanImage21Refiner",
+        published=HUNYUAN_IMAGE_21_REFINER,
     ),
-    "hunyuan3d_2": Family(SHAPE_CLASS, SHAPE, STAGES, latent=(1, 64, 32)),
+    "hunyuan3d_2": Family(
+        SHAPE_CLASS, SHAPE, STAGES, latent=(1, 64, 32), published=HUNYUAN3D_2, published_parameters=1.1
+    ),
 }

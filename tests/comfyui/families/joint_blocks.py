@@ -41,6 +41,7 @@ MOCHI: dict[str, Any] = {
     "t5_token_length": TOKENS,
     "rope_theta": 10000.0,
 }
+# Source: genmoai/mochi src/genmo/mochi_preview/pipelines.py and README.md.
 MOCHI_PREVIEW = {
     "depth": 48,
     "num_heads": 24,
@@ -61,6 +62,7 @@ COGVIDEOX: dict[str, Any] = {
     "num_layers": 4,
     "use_rotary_positional_embeddings": True,
 }
+# Source: huggingface/diffusers scripts/convert_cogvideox_to_diffusers.py and cogvideox_transformer_3d.py.
 COGVIDEOX_5B = {"num_attention_heads": 48, "num_layers": 42, "time_embed_dim": 512, "text_embed_dim": 4096}
 BOOGU: dict[str, Any] = {
     "image_model": "boogu",
@@ -73,6 +75,28 @@ BOOGU: dict[str, Any] = {
     "multiple_of": 32,
     "axes_dim_rope": (32, 32, 32),
     "instruction_feat_dim": 64,
+}
+# Source: huggingface/diffusers auraflow_transformer_2d.py; the collection fal/auraflow says 6.8 billion.
+AURA_FLOW_PUBLISHED = {
+    "max_seq": 1024,
+    "cond_seq_dim": 2048,
+    "n_double_layers": 4,
+    "n_layers": 36,
+    "dim": 3072,
+    "n_heads": 12,
+    "global_conddim": 3072,
+}
+# Source: Comfy-Org/ComfyUI comfy/ldm/boogu/model.py, defaults of the class; boogu-project/Boogu-Image README.md.
+BOOGU_PUBLISHED: dict[str, Any] = {
+    "hidden_size": 3360,
+    "num_layers": 32,
+    "num_double_stream_layers": 8,
+    "num_refiner_layers": 2,
+    "num_attention_heads": 28,
+    "num_kv_heads": 7,
+    "multiple_of": 256,
+    "axes_dim_rope": (40, 40, 40),
+    "instruction_feat_dim": 4096,
 }
 AURA_FLOW_CLASS = "comfy.ldm.aura.mmdit.MMDiT"
 MOCHI_CLASS = "comfy.ldm.genmo.joint_model.asymm_models_joint.AsymmDiTJoint"
@@ -100,6 +124,9 @@ FAMILIES = {
         (1, 4, 16, 16),
         core_config="AuraFlow",
         timed=r"^t_embedder",
+        calm_weight=0.6,
+        published=AURA_FLOW_PUBLISHED,
+        published_parameters=6.8,
     ),
     "mochi": Family(
         MOCHI_CLASS,
@@ -109,12 +136,29 @@ FAMILIES = {
         core_config="GenmoMochi",
         extra=_mask,
         published=MOCHI_PREVIEW,
+        published_parameters=10,
     ),
-    "cogvideox": Family(COGVIDEOX_CLASS, COGVIDEOX, ("blocks",), VIDEO, timed=COGVIDEOX_TIMED, published=COGVIDEOX_5B),
+    "cogvideox": Family(
+        COGVIDEOX_CLASS,
+        COGVIDEOX,
+        ("blocks",),
+        VIDEO,
+        timed=COGVIDEOX_TIMED,
+        published=COGVIDEOX_5B,
+    ),
     "cogvideox_image": Family(
         COGVIDEOX_CLASS, {**COGVIDEOX, "in_channels": 32}, ("blocks",), VIDEO, timed=COGVIDEOX_TIMED
     ),
-    "boogu": Family(BOOGU_CLASS, BOOGU, BOOGU_STAGES, core_config="Boogu", timed=BOOGU_TIMED, extra=_mask),
+    "boogu": Family(
+        BOOGU_CLASS,
+        BOOGU,
+        BOOGU_STAGES,
+        core_config="Boogu",
+        timed=BOOGU_TIMED,
+        extra=_mask,
+        published=BOOGU_PUBLISHED,
+        published_parameters=10,
+    ),
     "boogu_edit": Family(
         BOOGU_CLASS, BOOGU, BOOGU_STAGES, core_config="Boogu", timed=BOOGU_TIMED, extra=_mask_and_reference
     ),

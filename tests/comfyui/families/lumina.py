@@ -44,6 +44,36 @@ PIXELS = {
     "decoder_hidden_size": 32,
     "decoder_num_res_blocks": 1,
 }
+# Source: Alpha-VLLM/Lumina-Image-2.0 models/model.py (NextDiT_2B_GQA_patch2_Adaln_Refiner) and README.md;
+# huggingface/diffusers transformer_lumina2.py for the refiners and the text.
+LUMINA_IMAGE_2 = {
+    "dim": 2304,
+    "n_layers": 26,
+    "n_refiner_layers": 2,
+    "n_heads": 24,
+    "n_kv_heads": 8,
+    "multiple_of": 256,
+    "cap_feat_dim": 2304,
+}
+# Source: Tongyi-MAI/Z-Image src/zimage/transformer.py and README.md; ComfyUI's model_detection for the MLP.
+Z_IMAGE_PUBLISHED: dict[str, Any] = {
+    "dim": 3840,
+    "n_layers": 30,
+    "n_refiner_layers": 2,
+    "n_heads": 30,
+    "n_kv_heads": 30,
+    "multiple_of": 256,
+    "cap_feat_dim": 2560,
+    "ffn_dim_multiplier": 8.0 / 3.0,
+}
+# Source: Comfy-Org/ComfyUI comfy/ldm/lumina/model.py, defaults of the class. It has none for the size of a patch, which
+# hardly counts among the parameters.
+PIXELS_PUBLISHED = {
+    **Z_IMAGE_PUBLISHED,
+    "decoder_hidden_size": 3840,
+    "decoder_num_res_blocks": 4,
+    "decoder_max_freqs": 8,
+}
 
 
 def _mask(_generator: torch.Generator) -> dict[str, Any]:
@@ -75,8 +105,26 @@ def _heed_the_trunk(diffusion_model: Any) -> None:
 
 MODULE = "comfy.ldm.lumina.model"
 FAMILIES = {
-    "lumina2": Family(f"{MODULE}.NextDiT", LUMINA, STAGES, pooled=0, core_config="Lumina2", extra=_mask),
-    "z_image": Family(f"{MODULE}.NextDiT", Z_IMAGE, STAGES, pooled=0, core_config="ZImage", extra=_mask),
+    "lumina2": Family(
+        f"{MODULE}.NextDiT",
+        LUMINA,
+        STAGES,
+        pooled=0,
+        core_config="Lumina2",
+        extra=_mask,
+        published=LUMINA_IMAGE_2,
+        published_parameters=2.6,
+    ),
+    "z_image": Family(
+        f"{MODULE}.NextDiT",
+        Z_IMAGE,
+        STAGES,
+        pooled=0,
+        core_config="ZImage",
+        extra=_mask,
+        published=Z_IMAGE_PUBLISHED,
+        published_parameters=6,
+    ),
     "z_image_omni": Family(f"{MODULE}.NextDiT", OMNI, STAGES, pooled=0, core_config="ZImage", extra=_references),
     "z_image_pixels": Family(
         f"{MODULE}.NextDiTPixelSpace",
@@ -87,5 +135,6 @@ FAMILIES = {
         core_config="ZImagePixelSpace",
         extra=_mask,
         change=_heed_the_trunk,
+        published=PIXELS_PUBLISHED,
     ),
 }

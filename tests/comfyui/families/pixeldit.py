@@ -19,6 +19,17 @@ PIXELDIT: dict[str, Any] = {
     "txt_embed_dim": 64,
 }
 PID = {**PIXELDIT, "image_model": "pid", "lq_hidden_dim": 32, "lq_num_res_blocks": 1}
+# Source: nvidia/PixelDiT-1300M-1024px model card.
+PIXELDIT_PUBLISHED = {
+    "hidden_size": 1536,
+    "num_groups": 24,
+    "pixel_hidden_size": 16,
+    "pixel_attn_hidden_size": 1152,
+    "pixel_num_groups": 16,
+    "patch_depth": 14,
+    "pixel_depth": 2,
+    "txt_embed_dim": 2304,
+}
 PICTURE = (1, 3, 64, 64)
 STAGES = ("patch_blocks",)
 
@@ -42,6 +53,9 @@ FAMILIES = {
         STAGES,
         PICTURE,
         core_config="PixelDiTT2I",
+        calm_weight=1.0,
+        published=PIXELDIT_PUBLISHED,
+        published_parameters=1.3,
         change=_heed_the_trunk,
     ),
     "pid": Family("comfy.ldm.pixeldit.pid.PidNet", PID, STAGES, PICTURE, core_config="PiD", extra=_degraded),

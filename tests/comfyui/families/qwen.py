@@ -54,6 +54,19 @@ def _reference_latents(*shape: int) -> Any:
 
 
 ONE_FRAME = (1, 16, 1, 8, 8)
+# Source: huggingface/diffusers transformer_qwenimage.py; QwenLM/Qwen-Image README.md (20 billion).
+QWEN_IMAGE = {"num_layers": 60, "num_attention_heads": 24, "joint_attention_dim": 3584}
+# Source: Comfy-Org/ComfyUI comfy/ldm/mage_flow/model.py, defaults of the class; microsoft/Mage README.md.
+MAGE_FLOW = {"num_layers": 12, "num_attention_heads": 24, "joint_attention_dim": 2560}
+# Source: Comfy-Org/ComfyUI comfy/ldm/lens/model.py, defaults of the class; microsoft/Lens model card.
+LENS_PUBLISHED: dict[str, Any] = {
+    "num_layers": 48,
+    "num_attention_heads": 24,
+    "enc_hidden_dim": 2880,
+    "selected_layer_index": (5, 11, 17, 23),
+}
+# Source: huggingface/diffusers scripts/convert_joyimage_edit_to_diffusers.py and pipelines/joyimage_edit.md.
+JOY_EDIT = {"hidden_size": 4096, "num_layers": 40, "num_attention_heads": 32, "text_dim": 4096}
 FAMILIES = {
     "qwen_image": Family(
         QWEN_CLASS,
@@ -61,7 +74,8 @@ FAMILIES = {
         BLOCKS,
         (1, 16, 1, 16, 16),
         core_config="QwenImage",
-        published={"num_layers": 60, "num_attention_heads": 24, "joint_attention_dim": 3584},
+        published=QWEN_IMAGE,
+        published_parameters=20,
     ),
     "qwen_image_edit": Family(
         QWEN_CLASS, QWEN, BLOCKS, (1, 16, 1, 16, 16), core_config="QwenImage", extra=_reference_latents(*ONE_FRAME)
@@ -72,12 +86,25 @@ FAMILIES = {
     "qwen_image_layered": Family(
         QWEN_CLASS, LAYERED, BLOCKS, (1, 16, 3, 8, 8), core_config="QwenImage", extra=_reference_latents(*ONE_FRAME)
     ),
-    "mage_flow": Family(MAGE_CLASS, MAGE, BLOCKS, (1, 128, 8, 8), core_config="MageFlow"),
+    "mage_flow": Family(
+        MAGE_CLASS, MAGE, BLOCKS, (1, 128, 8, 8), core_config="MageFlow", published=MAGE_FLOW, published_parameters=4
+    ),
     "mage_flow_edit": Family(
         MAGE_CLASS, MAGE, BLOCKS, (1, 128, 8, 8), core_config="MageFlow", extra=_reference_latents(1, 128, 4, 4)
     ),
-    "lens": Family(LENS_CLASS, LENS, BLOCKS, (1, 128, 8, 8)),
-    "joyimage": Family(JOY_CLASS, JOY, ("double_blocks",), (1, 16, 1, 16, 16), 4096, timed=JOY_TIMED),
+    "lens": Family(
+        LENS_CLASS, LENS, BLOCKS, (1, 128, 8, 8), calm_weight=1.3, published=LENS_PUBLISHED, published_parameters=3.8
+    ),
+    "joyimage": Family(
+        JOY_CLASS,
+        JOY,
+        ("double_blocks",),
+        (1, 16, 1, 16, 16),
+        4096,
+        timed=JOY_TIMED,
+        published=JOY_EDIT,
+        published_parameters=16,
+    ),
     "joyimage_edit": Family(
         JOY_CLASS,
         JOY,

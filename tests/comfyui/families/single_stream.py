@@ -19,6 +19,7 @@ OMNIGEN2: dict[str, Any] = {
     "multiple_of": 32,
     "timestep_scale": 1000.0,
 }
+# Source: VectorSpaceLab/OmniGen2 options/ft.yml.
 OMNIGEN2_PUBLISHED = {
     "hidden_size": 2520,
     "num_attention_heads": 21,
@@ -55,8 +56,19 @@ ERNIE: dict[str, Any] = {
     "ffn_hidden_size": 64,
     "text_in_dim": 64,
 }
-
-
+# Source: huggingface/diffusers transformer_krea2.py; krea/Krea-2-Raw model card (12 billion).
+KREA2_PUBLISHED = {"features": 6144, "heads": 48, "kvheads": 12, "layers": 28, "txtdim": 2560, "txtlayers": 12}
+# Source: huggingface/diffusers transformer_ideogram4.py.
+IDEOGRAM4_PUBLISHED = {
+    "num_layers": 34,
+    "num_attention_heads": 18,
+    "attention_head_dim": 256,
+    "intermediate_size": 12288,
+    "adaln_dim": 512,
+    "llm_features_dim": 53248,
+}
+# Source: Comfy-Org/ComfyUI comfy/ldm/ernie/model.py, defaults of the class; huggingface/diffusers
+# pipelines/ernie_image.md (8 billion).
 ERNIE_PUBLISHED = {
     "hidden_size": 4096,
     "num_attention_heads": 32,
@@ -97,6 +109,8 @@ FAMILIES = {
         latent=(1, 16, 1, 8, 8),
         context=KREA2["txtlayers"] * KREA2["txtdim"],
         timed="tproj",
+        published=KREA2_PUBLISHED,
+        published_parameters=12,
     ),
     "ideogram4": Family(
         "comfy.ldm.ideogram4.model.Ideogram4Transformer2DModel",
@@ -104,6 +118,7 @@ FAMILIES = {
         ("layers",),
         latent=(1, 128, 4, 4),
         core_config="Ideogram4",
+        published=IDEOGRAM4_PUBLISHED,
     ),
     "ernie": Family(
         "comfy.ldm.ernie.model.ErnieImageModel",
@@ -111,6 +126,8 @@ FAMILIES = {
         ("layers",),
         latent=(1, 128, 4, 4),
         core_config="ErnieImage",
+        calm_weight=1.0,
         published=ERNIE_PUBLISHED,
+        published_parameters=8,
     ),
 }

@@ -26,6 +26,7 @@ STAGE_B: dict[str, Any] = {
     "c_clip": 32,
 }
 
+# Source: Stability-AI/StableCascade modules/stage_c.py, modules/stage_b.py and readme.md.
 STAGE_C_PUBLISHED = {
     "c_r": 64,
     "c_cond": 2048,
@@ -34,6 +35,15 @@ STAGE_C_PUBLISHED = {
     "blocks": [[8, 24], [24, 8]],
     "c_clip_text": 1280,
     "c_clip_text_pooled": 1280,
+}
+STAGE_B_PUBLISHED: dict[str, Any] = {
+    "c_r": 64,
+    "c_cond": 1280,
+    "c_hidden": [320, 640, 1280, 1280],
+    "nhead": [-1, -1, 20, 20],
+    "blocks": [[2, 6, 28, 6], [6, 28, 6, 2]],
+    "block_repeat": [[1, 1, 1, 1], [3, 3, 2, 2]],
+    "c_clip": 1280,
 }
 KEPT = 3
 TIMED = r"\.mapper"
@@ -45,6 +55,7 @@ FAMILIES = {
         latent=(1, 16, 8, 8),
         core_config="Stable_Cascade_C",
         published=STAGE_C_PUBLISHED,
+        published_parameters=3.6,
         kept=KEPT,
         timed=TIMED,
     ),
@@ -55,6 +66,9 @@ FAMILIES = {
         ("down_blocks",),
         latent=(1, 4, 32, 32),
         core_config="Stable_Cascade_B",
+        published=STAGE_B_PUBLISHED,
+        published_parameters=1.5,
+        bypassed=("up_blocks",),
         kept=KEPT,
         timed=TIMED,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from family import TOKENS, Family
+from family import TOKENS, Family, stronger
 
 HUNYUAN3D_2_1: dict[str, Any] = {
     "image_model": "hunyuan3d2_1",
@@ -29,6 +29,17 @@ TRIPOSPLAT: dict[str, Any] = {
     "num_blocks": 4,
     "num_refiner_blocks": 1,
 }
+# Source: Comfy-Org/ComfyUI comfy/ldm/triposplat/model.py, defaults of the class.
+TRIPOSPLAT_PUBLISHED = {
+    "q_token_length": 8192,
+    "model_channels": 1024,
+    "cond_channels": 1280,
+    "cond2_channels": 128,
+    "num_blocks": 24,
+    "num_refiner_blocks": 2,
+}
+# Source: Tencent-Hunyuan/Hunyuan3D-2.1 README.md and in hy3dshape/configs
+# hunyuandit-finetuning-flowmatching-dinog518-bf16-lr1e5-4096.yaml.
 HUNYUAN3D_2_1_PUBLISHED = {
     "hidden_size": 2048,
     "context_dim": 1024,
@@ -68,8 +79,10 @@ FAMILIES = {
         ("blocks",),
         latent=(1, 64, LATENT_TOKENS),
         core_config="Hunyuan3Dv2_1",
+        change=stronger(200, "final_layer.linear"),
         cfg=2.0,
         published=HUNYUAN3D_2_1_PUBLISHED,
+        published_parameters=3.3,
     ),
     "triposplat": Family(
         "comfy.ldm.triposplat.model.LatentSeqMMFlowModel",
@@ -78,6 +91,9 @@ FAMILIES = {
         latent=(1, LATENT_TOKENS, 16),
         more_latents=((1, 1, 5),),
         core_config="TripoSplat",
+        calm_weight=2.0,
+        published=TRIPOSPLAT_PUBLISHED,
+        bypassed=("repo_layers",),
     ),
     "trellis2": Family(
         "comfy.ldm.trellis2.model.Trellis2",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from family import Family
+from family import Family, stronger
 
 MODEL_CLASS = "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel"
 UNET: dict[str, Any] = {
@@ -70,6 +70,10 @@ SVD = {
     "video_kernel_size": [3, 1, 1],
 }
 FRAMES = 3
+# Source: ComfyUI's model_detection (unet_config_from_diffusers_unet), and for the sizes that it does not hold
+# Stability-AI/generative-models configs/inference/sd_2_1.yaml, sd_xl_base.yaml, sd_xl_refiner.yaml and
+# scripts/sampling/configs/svd.yaml; CompVis/stable-diffusion README.md (860 million);
+# huggingface/diffusers docs/source/en/api/pipelines/pixart_sigma.md (SDXL: 2.6 billion).
 SD1_PUBLISHED = {
     "model_channels": 320,
     "channel_mult": [1, 2, 4, 4],
@@ -86,6 +90,29 @@ SDXL_PUBLISHED = {
     "context_dim": 2048,
     "num_head_channels": 64,
 }
+SD2_PUBLISHED = {**SD1_PUBLISHED, "context_dim": 1024, "num_head_channels": 64}
+VEGA_PUBLISHED = {
+    **SDXL_PUBLISHED,
+    "transformer_depth": [0, 0, 1, 1, 2, 2],
+    "transformer_depth_middle": -1,
+    "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
+}
+KOALA_PUBLISHED = {
+    **SDXL_PUBLISHED,
+    "transformer_depth": [0, 2, 5],
+    "transformer_depth_middle": -2,
+    "transformer_depth_output": [0, 0, 2, 2, 5, 5],
+}
+REFINER_PUBLISHED = {
+    "model_channels": 384,
+    "channel_mult": [1, 2, 4, 4],
+    "num_res_blocks": [2, 2, 2, 2],
+    "transformer_depth": [0, 0, 4, 4, 4, 4, 0, 0],
+    "transformer_depth_middle": 4,
+    "transformer_depth_output": [0, 0, 0, 4, 4, 4, 4, 4, 4, 0, 0, 0],
+    "context_dim": 1280,
+    "num_head_channels": 64,
+}
 
 STAGES = ("input_blocks", "middle_block", "output_blocks")
 KEPT = 2
@@ -94,13 +121,9 @@ TIMED = r"emb_layers|time_embed"
 
 
 def _unet(
-    core_config: str,
-    config: dict[str, Any],
-    *,
-    pooled: int = 0,
-    latent: tuple[int, ...] = LATENT,
-    published: dict[str, Any] | None = None,
+    core_config: str, config: dict[str, Any], *, pooled: int = 0, latent: tuple[int, ...] = LATENT, **how: Any
 ) -> Family:
+    """how: further fields of Family."""
     return Family(
         MODEL_CLASS,
         config,
@@ -109,17 +132,18 @@ def _unet(
         pooled=pooled,
         core_config=core_config,
         kept=KEPT,
-        published=published,
         timed=TIMED,
+        change=stronger(100, "out.2"),
+        **how,
     )
 
 
 FAMILIES = {
-    "sd1": _unet("SD15", SD1, published=SD1_PUBLISHED),
-    "sd2": _unet("SD20", UNET),
-    "sdxl": _unet("SDXL", SDXL, pooled=1280, published=SDXL_PUBLISHED),
-    "sdxl_vega": _unet("Segmind_Vega", VEGA, pooled=1280),
-    "sdxl_koala": _unet("KOALA_700M", KOALA, pooled=1280),
-    "sdxl_refiner": _unet("SDXLRefiner", REFINER, pooled=1280),
-    "svd": _unet("SVD_img2vid", SVD, latent=(FRAMES, 4, 8, 8)),
+    "sd1": _unet("SD15", SD1, published=SD1_PUBLISHED, published_parameters=0.86),
+    "sd2": _unet("SD20", UNET, published=SD2_PUBLISHED),
+    "sdxl": _unet("SDXL", SDXL, pooled=1280, published=SDXL_PUBLISHED, published_parameters=2.6),
+    "sdxl_vega": _unet("Segmind_Vega", VEGA, pooled=1280, published=VEGA_PUBLISHED),
+    "sdxl_koala": _unet("KOALA_700M", KOALA, pooled=1280, published=KOALA_PUBLISHED),
+    "sdxl_refiner": _unet("SDXLRefiner", REFINER, pooled=1280, published=REFINER_PUBLISHED),
+    "svd": _unet("SVD_img2vid", SVD, latent=(FRAMES, 4, 8, 8), published=SD2_PUBLISHED),
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .wan import random_clip_vision, random_video, wan
+from .wan import WAN_14B, random_clip_vision, random_video, wan
 
 
 def _two_controls(generator: torch.Generator) -> dict[str, Any]:
@@ -65,10 +65,20 @@ VACE_AFTER_EVERY_BLOCK = {**VACE, "num_layers": 3, "vace_layers": 3}
 # The sound is injected after every fourth block, so with five also after the last.
 SOUND_LAYERS = 5
 DANCER = {"model_type": "wandancer", "in_dim": 36, "num_layers": SOUND_LAYERS}
+# Source: huggingface/diffusers scripts/convert_wan_to_diffusers.py (Wan2.1-VACE-14B, Wan2.2-Animate-14B).
+VACE_14B = {**WAN_14B, "vace_layers": 8}
 FAMILIES = {
-    "wan_vace": wan("VaceWanModel", config=VACE, extra=_two_controls),
+    "wan_vace": wan("VaceWanModel", config=VACE, extra=_two_controls, published=VACE_14B, bypassed=("vace_blocks",)),
     "wan_vace_after_every_block": wan("VaceWanModel", config=VACE_AFTER_EVERY_BLOCK, extra=_two_controls),
-    "wan_s2v": wan("WanModel_S2V", config={"model_type": "s2v", "num_layers": SOUND_LAYERS}, extra=_speech),
+    # Source: Wan-Video/Wan2.2 wan/configs/wan_s2v_14B.py.
+    "wan_s2v": wan(
+        "WanModel_S2V",
+        config={"model_type": "s2v", "num_layers": SOUND_LAYERS},
+        extra=_speech,
+        published=WAN_14B,
+        bypassed=("audio_injector",),
+        calm_weight=3.2,
+    ),
     # The face is added after every fifth block.
     "wan_animate": wan(
         "AnimateWanModel",
@@ -76,7 +86,10 @@ FAMILIES = {
         config={"model_type": "animate", "in_dim": 36, "num_layers": 10},
         extra=_face_and_pose,
         change=_take_small_faces,
+        published=WAN_14B,
+        bypassed=("face_adapter.fuser_blocks",),
     ),
+    # No block is left out as a whole: the pose branch calls the same blocks on a hit.
     "wan_animate2": wan(
         "WanAnimate2Model",
         module="model_animate2",
@@ -85,8 +98,14 @@ FAMILIES = {
         method="forward_gen",
         extra=_pose_video,
     ),
+    # Source: Wan-Video/Wan-Dancer diffsynth/models/wan_video_dit.py (14B MIT2V).
     "wan_dancer": wan(
-        "WanDancerModel", module="model_wandancer", config=DANCER, extra=lambda generator: _music(generator, 30.0)
+        "WanDancerModel",
+        module="model_wandancer",
+        config=DANCER,
+        extra=lambda generator: _music(generator, 30.0),
+        published=WAN_14B,
+        bypassed=("music_injector",),
     ),
     # Any other rate takes another head.
     "wan_dancer_global": wan(
