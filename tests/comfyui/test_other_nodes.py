@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -147,33 +148,32 @@ def test_patches_that_replace_a_block_are_exact_or_leave_the_cache_idle(comfy: C
 # ---- more than one call per evaluation -------------------------------------------------------------------------------
 
 
+def windows(comfy: ComfyUI, name: str, family: str, schedule: str, **size: int) -> Any:
+    """A tiny model behind a node for context windows."""
+    how = {
+        "context_schedule": schedule,
+        "context_stride": 1,
+        "closed_loop": False,
+        "fuse_method": "pyramid",
+        "freenoise": False,
+        **size,
+    }
+    windows_node = node("nodes_context_windows", name)
+    if "freenoise" not in inspect.signature(windows_node.execute).parameters:  # older than 0.8
+        del how["freenoise"]
+    return comfy.call(windows_node, model=comfy.model(family), **how)
+
+
 def with_windows(comfy: ComfyUI, schedule: str = "standard_static") -> Any:
     """The tiny Flux with context windows over the rows of the picture."""
-    return comfy.call(
-        node("nodes_context_windows", "ContextWindowsManualNode"),
-        model=comfy.model("flux_dev"),
-        context_length=8,
-        context_overlap=4,
-        context_schedule=schedule,
-        context_stride=1,
-        closed_loop=False,
-        fuse_method="pyramid",
-        dim=2,
-    )
+    size = {"context_length": 8, "context_overlap": 4, "dim": 2}
+    return windows(comfy, "ContextWindowsManualNode", "flux_dev", schedule, **size)
 
 
 def with_windows_over_frames(comfy: ComfyUI, schedule: str = "standard_static") -> Any:
     """The tiny Wan with context windows of two of its three frames (of the latent: 5 of 9 of the video)."""
-    return comfy.call(
-        node("nodes_context_windows", "WanContextWindowsManualNode"),
-        model=comfy.model("wan"),
-        context_length=5,
-        context_overlap=4,
-        context_schedule=schedule,
-        context_stride=1,
-        closed_loop=False,
-        fuse_method="pyramid",
-    )
+    size = {"context_length": 5, "context_overlap": 4}
+    return windows(comfy, "WanContextWindowsManualNode", "wan", schedule, **size)
 
 
 WINDOWS = {"flux_dev": with_windows, "wan": with_windows_over_frames}
