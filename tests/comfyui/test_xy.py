@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NODE = "WaveSpeedFirstBlockCacheXY"
 STEPS = 12
+WARM_UP_STEPS = 2
 LISTS = {"strategies": "forecast", "speedups": "2", "thresholds": "", "samplers": "euler", "schedulers": "simple"}
 HOW = {"seed": 7, "steps": STEPS, "cfg": 3.0, "denoise": 1.0}
 GRID = "grid"
@@ -281,14 +282,22 @@ def test_a_cache_that_stands_before_the_node_is_left_out_and_kept(comfy: ComfyUI
 
 
 def test_a_run_that_fails_leaves_nothing_behind(demo: Demo) -> None:
+    """In the middle of the run with the cache, behind the warm-up and the full run."""
     model = demo.model.clone()
+    calls = 0
 
-    def fail(_apply_model: Any, _arguments: Any) -> Any:
-        raise RuntimeError("no more")
+    def fail_late(apply_model: Any, arguments: dict[str, Any]) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 2 * WARM_UP_STEPS + STEPS + STEPS // 2:
+            raise RuntimeError("no more")
+        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
 
-    model.set_model_unet_function_wrapper(fail)
+    model.set_model_unet_function_wrapper(fail_late)
+    del demo.comfy.texts.sent[:]
     with pytest.raises(RuntimeError, match="no more"):
         demo.grid(model)
+    assert demo.comfy.texts.last() == "2 of 3 · euler, simple · forecast, speedup 2"
     assert_nothing_is_left(model)
     assert native_objects_alive() == 0
     assert cells(demo.grid())[0][1]["computed"] == STEPS // 2
