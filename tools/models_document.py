@@ -1,13 +1,14 @@
-"""Writes docs/models.md from what the test of all model families has shown.
+"""Writes docs/models.md, and the field "verified" of the descriptors, from what the test of all families has shown.
 
 python tools/run_lane.py comfyui           on each ComfyUI (COMFYUI_DIR names it): writes build/models/<version>.json
-python tools/models_document.py            makes the document of all of them
+python tools/models_document.py            makes the document of all of them, and marks the descriptors
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,30 @@ UNKNOWN = """A model of any other class is watched during its first two calls, a
 reproduces the computed one."""
 
 
+def versions_of(entry: dict[str, Any], runs: list[dict[str, Any]]) -> str:
+    """The ComfyUI versions on which all configurations of a family that exist there did what they should."""
+    versions = []
+    for run in runs:
+        states = {row["state"] for row in run["rows"] if row["family"] == entry["family"]}
+        if states and states <= {"verified", "left alone"}:
+            versions.append(run["comfyui"])
+    return ", ".join(versions)
+
+
+def mark(text: str, descriptors: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
+    """The text of the descriptors with the versions in it; everything else stays as it was typed."""
+    for entry in descriptors:
+        field = re.compile(f'("family": {re.escape(json.dumps(entry["family"]))},.*?"verified": ")[^"]*', re.DOTALL)
+        text = field.sub(rf"\g<1>{versions_of(entry, runs)}", text, count=1)
+    return text
+
+
 def family_lines(entry: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]:
     """One line of the table, or none for a family that no run has seen."""
     by_version = {run["comfyui"]: [row for row in run["rows"] if row["family"] == entry["family"]] for run in runs}
     newest = next((rows for rows in reversed(by_version.values()) if rows), [])
     if not newest:
         return []
-    versions = [
-        version for version, rows in by_version.items() if rows and all(row["state"] == "verified" for row in rows)
-    ]
     names = sorted({row["configuration"] for rows in by_version.values() for row in rows})
     shares = [row["saved_share"] for row in newest if row["saved_share"] is not None]
     cells = (
@@ -54,7 +70,7 @@ def family_lines(entry: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]
         ", ".join(f"`{name}`" for name in entry["classes"]),
         newest[0]["boundary"],
         share_text(shares),
-        ", ".join(versions),
+        versions_of(entry, runs),
         ", ".join(names),
         entry.get("remarks", ""),
         "; ".join(dict.fromkeys(row["predecessor"] for row in newest if row["predecessor"])),
@@ -91,9 +107,10 @@ def document(descriptors: list[dict[str, Any]], runs: list[dict[str, Any]]) -> s
     for entry in descriptors:
         if "excluded" not in entry:
             lines += family_lines(entry, runs)
-    lines += ["", "## Left alone", "", "| family | classes | because |", "| --- | --- | --- |"]
+    lines += ["", "## Left alone", "", "| family | classes | verified with | because |", "| --- | --- | --- | --- |"]
     lines += [
-        f"| **{entry['family']}** | {', '.join(f'`{name}`' for name in entry['classes'])} | {entry['excluded']} |"
+        f"| **{entry['family']}** | {', '.join(f'`{name}`' for name in entry['classes'])} "
+        f"| {versions_of(entry, runs)} | {entry['excluded']} |"
         for entry in descriptors
         if "excluded" in entry
     ]
@@ -103,7 +120,9 @@ def document(descriptors: list[dict[str, Any]], runs: list[dict[str, Any]]) -> s
 
 def main() -> None:
     runs = sorted((json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")), key=version_key)
-    descriptors = json.loads(DESCRIPTORS.read_text(encoding="utf-8"))["architectures"]
+    text = DESCRIPTORS.read_text(encoding="utf-8")
+    descriptors = json.loads(text)["architectures"]
+    DESCRIPTORS.write_text(mark(text, descriptors, runs), encoding="utf-8")
     DOCUMENT.write_text(document(descriptors, runs), encoding="utf-8")
     print(f"{DOCUMENT.relative_to(ROOT)} from {', '.join(run['comfyui'] for run in runs) or 'no runs'}")
 

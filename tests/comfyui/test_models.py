@@ -69,6 +69,7 @@ def test_minimax_music_is_left_alone(comfy: ComfyUI, matrix: Matrix) -> None:
         model = settings.get_model({}, device="meta")
     assert type(model.diffusion_model).__name__ == row.model_class
     patcher = model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+    row.family = comfy.descriptor(patcher).family
     assert comfy.cached(patcher) is patcher
     row.state, row.remark = LEFT_ALONE, f"{passed_through(comfy.texts.last())} (not sampled)"
 

@@ -146,3 +146,12 @@ def test_links_of_example_workflows_are_consistent(path: Path) -> None:
         assert nodes[target]["inputs"][slot]["link"] == number
     assert workflow["last_link_id"] == max(link[0] for link in workflow["links"])
     assert workflow["last_node_id"] == max(nodes)
+
+
+def test_the_descriptors_and_the_document_name_the_same_comfyui_versions() -> None:
+    """tools/models_document.py writes both from the results of the test of all families."""
+    described = json.loads((REPOSITORY / "python/wavespeed/architectures.json").read_text(encoding="utf-8"))
+    verified = {entry["family"]: entry["verified"] for entry in described["architectures"]}
+    documented = tables((REPOSITORY / "docs/models.md").read_text(encoding="utf-8"))
+    assert {row["family"]: row["verified with"] for table in documented for row in table} == verified
+    assert all(verified.values())
