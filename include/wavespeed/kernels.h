@@ -63,6 +63,9 @@ typedef struct ws_kernels {
     /* out[i] = ((hidden[i] + c[0] r[0][i]) + c[1] r[1][i]) + c[2] r[2][i], likewise in fp32 and rounded once. */
     void (*combine[WS_DTYPE_COUNT])(void *out, const void *hidden, const float *const residuals[WS_HISTORY],
                                     const float coefficients[WS_HISTORY], size_t n);
+
+    /* residual[i] = end[i] - start[i] in fp32; returns sum |residual|. */
+    double (*subtract[WS_DTYPE_COUNT])(float *residual, const void *start, const void *end, size_t n);
 } ws_kernels;
 
 /* The levels that this machine can run, best first ("avx512", "avx2", "neon", "scalar"); NULL from the last one on. */
@@ -90,6 +93,7 @@ typedef struct ws_cpu_executor {
  *   the residual end - base, also fp32. hidden + residual is end again: for 16-bit models bit for bit while |residual| is
  *   at most 2^14 (bf16) or 2^11 (fp16) times |end|, else within 2^-23 of |residual| + |end|. base and end must not
  *   overlap. Returns sum |residual|.
+ * ws_residual_subtract: the same from a hidden state that was kept in the model's dtype. residual must not overlap the others.
  * ws_residual_apply: out of place, or in place when out == hidden.
  * ws_residual_moments, ws_residual_combine: the same two for a forecast from three stored evaluations. */
 void ws_residual_distance(const ws_cpu_executor *executor, ws_dtype dtype, const void *a, const void *b, size_t n, ws_sums *out);
@@ -100,6 +104,8 @@ void ws_residual_moments(const ws_cpu_executor *executor, ws_dtype dtype, const 
                          size_t n, ws_moments *out);
 void ws_residual_combine(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
                          const float *const residuals[WS_HISTORY], const float coefficients[WS_HISTORY], size_t n);
+double ws_residual_subtract(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, const void *start,
+                            const void *end, size_t n);
 
 #ifdef __cplusplus
 }

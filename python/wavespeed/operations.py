@@ -13,6 +13,8 @@ and belong to the process: a second copy of the pack uses those of the first.
         sums about the probe and three stored ones, newest first, shape (8,): the members of ws_moments in kernels.h
     combine_residuals_(hidden!, r1, r2, r3, c1, c2, c3)
         hidden + c1 r1 + c2 r2 + c3 r3 (residuals float32), in place
+    subtract_states_(residual!, start, end)
+        residual (float32) becomes end - start; returns sum|residual|, shape (1,)
 
 Both tensors have the same shape. Dtypes: float32, bfloat16, float16, float64. All arithmetic is done in float32 or
 better and rounded once. Sums have the dtype sum_dtype(device).
@@ -54,6 +56,7 @@ class Operations:
     apply_in_place: Callable[[torch.Tensor, torch.Tensor], None]
     moments: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     combine_in_place: Callable[..., None]
+    subtract: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     read: Callable[[list[torch.Tensor]], list[float]]
     copy_to_float32: Callable[[torch.Tensor], torch.Tensor]
     pack: Callable[[Streams], torch.Tensor]
@@ -107,6 +110,14 @@ def _check_finish(base: torch.Tensor, end: torch.Tensor) -> None:
 def _check_apply(hidden: torch.Tensor, residual: torch.Tensor) -> None:
     _check(hidden, residual)
     _check_float32(residual, "residual")
+
+
+def _check_subtract(residual: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> None:
+    _check(residual, start)
+    _check_float32(residual, "residual")
+    _check(start, end)
+    if start.dtype != end.dtype:
+        raise RuntimeError(f"both states must have the same dtype, and these have {start.dtype} and {end.dtype}.")
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -166,6 +177,11 @@ def combine_residuals_(
     hidden.copy_(hidden.to(_wide(hidden.dtype)).add(r1, alpha=c1).add_(r2, alpha=c2).add_(r3, alpha=c3))
 
 
+def subtract_states_(residual: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    _check_subtract(residual, start, end)
+    return finish_residual_(residual.copy_(start), end)
+
+
 # ---- Their shapes, for torch.compile and the meta device -------------------------------------------------------------
 
 
@@ -199,6 +215,11 @@ def _fake_combine_residuals_(
 ) -> None:
     for residual in (r1, r2, r3):
         _check_apply(hidden, residual)
+
+
+def _fake_subtract_states_(residual: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    _check_subtract(residual, start, end)
+    return residual.new_empty((1,), dtype=sum_dtype(residual.device))
 
 
 # ---- Registration ----------------------------------------------------------------------------------------------------
@@ -242,6 +263,12 @@ OPERATORS = (
         "(Tensor(a!) hidden, Tensor r1, Tensor r2, Tensor r3, float c1, float c2, float c3) -> ()",
         combine_residuals_,
         _fake_combine_residuals_,
+    ),
+    _Operator(
+        "subtract_states_",
+        "(Tensor(a!) residual, Tensor start, Tensor end) -> Tensor",
+        subtract_states_,
+        _fake_subtract_states_,
     ),
 )
 
@@ -302,11 +329,12 @@ def load(core: ModuleType | None) -> Operations:
     others_came_first = all(operator.overload() is not None for operator in OPERATORS)
     try:
         reason = _register(core)
-        distance, finish, apply, apply_in_place, moments, combine = (operator.overload() for operator in OPERATORS)
+        functions = [operator.overload() for operator in OPERATORS]
     except Exception as problem:
         # Whatever a torch release does to registration, the arithmetic works without.
         reason = f"torch does not take the operators of this pack: {str(problem).rstrip('.')}"
-        distance, finish, apply, apply_in_place, moments, combine = (operator.expression for operator in OPERATORS)
+        functions = [operator.expression for operator in OPERATORS]
+    distance, finish, apply, apply_in_place, moments, combine, subtract = functions
     if reason:
         executor = f"torch expressions, because {reason}"
     else:
@@ -319,6 +347,7 @@ def load(core: ModuleType | None) -> Operations:
         apply_in_place=apply_in_place,
         moments=moments,
         combine_in_place=combine,
+        subtract=subtract,
         read=read,
         copy_to_float32=copy_to_float32,
         pack=pack,

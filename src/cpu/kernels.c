@@ -169,6 +169,40 @@ double ws_residual_finish(const ws_cpu_executor *executor, ws_dtype dtype, float
     return total;
 }
 
+/* ---- Subtract ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct subtract_operands {
+    const ws_kernels *kernels;
+    ws_dtype dtype;
+    float *residual;
+    const void *start, *end;
+    double part[ROUND];
+} subtract_operands;
+
+static void subtract_chunk(void *operands, size_t place, size_t start, size_t n) {
+    subtract_operands *const of = operands;
+    of->part[place] =
+        of->kernels->subtract[of->dtype](of->residual + start, at(of->start, of->dtype, start), at(of->end, of->dtype, start), n);
+}
+
+double ws_residual_subtract(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, const void *start,
+                            const void *end, size_t n) {
+    subtract_operands of;
+    of.kernels = kernels_of(executor);
+    of.dtype = dtype;
+    of.residual = residual;
+    of.start = start;
+    of.end = end;
+    chunk_loop loop = {subtract_chunk, &of, n, 0};
+    double total = 0.0;
+    for (size_t chunks; (chunks = run_round(executor, &loop)) > 0;) {
+        for (size_t i = 0; i < chunks; ++i) {
+            total += of.part[i];
+        }
+    }
+    return total;
+}
+
 /* ---- Apply and combine -------------------------------------------------------------------------------------------------- */
 
 typedef struct apply_operands {

@@ -70,4 +70,5 @@ const ws_kernels TABLE = {
     .finish = {finish_f32, finish_bf16, finish_f16},
     .apply = {apply_f32, apply_bf16, apply_f16},
     .combine = {combine_f32, combine_bf16, combine_f16},
+    .subtract = {subtract_f32, subtract_bf16, subtract_f16},
 };

@@ -140,6 +140,39 @@ static double NAME(finish)(float *base, const void *end_state, size_t n) {
     return sum_lanes(total);
 }
 
+static inline void NAME(subtract_row)(float *residual, const ELEMENT *start, const ELEMENT *end, vector sum[VECTORS]) {
+    for (size_t v = 0; v < VECTORS; ++v) {
+        const vector difference = subtract(LOAD(end + v * WIDTH), LOAD(start + v * WIDTH));
+        store_f32(residual + v * WIDTH, difference);
+        sum[v] = add(sum[v], magnitude(difference));
+    }
+}
+
+static double NAME(subtract)(float *residual, const void *start_state, const void *end_state, size_t n) {
+    const ELEMENT *const before = start_state;
+    const ELEMENT *const after = end_state;
+    double total[WS_KERNEL_LANES] = {0};
+    for (size_t start = 0; start < n; start += WS_KERNEL_BLOCK) {
+        const size_t end = block_end(start, n);
+        vector sum[VECTORS];
+        clear(sum);
+        size_t i = start;
+        for (; i + WS_KERNEL_LANES <= end; i += WS_KERNEL_LANES) {
+            NAME(subtract_row)(residual + i, before + i, after + i, sum);
+        }
+        if (i < end) {
+            float residual_row[WS_KERNEL_LANES];
+            ELEMENT rows[2][WS_KERNEL_LANES];
+            NAME(copy_short_row)(rows[0], before + i, end - i);
+            NAME(copy_short_row)(rows[1], after + i, end - i);
+            NAME(subtract_row)(residual_row, rows[0], rows[1], sum);
+            memcpy(residual + i, residual_row, (end - i) * sizeof(float));
+        }
+        fold(total, sum);
+    }
+    return sum_lanes(total);
+}
+
 /* out may equal hidden: a row is read before it is written. */
 static inline void NAME(apply_row)(ELEMENT *out, const ELEMENT *hidden, const float *residual) {
     vector sum[VECTORS];

@@ -270,25 +270,37 @@ static void rotate(PyObject *history[WS_HISTORY], Py_ssize_t length) {
     history[0] = oldest;
 }
 
+/* The residual's memory holds its base, hidden in fp32, until the trunk ends. */
+static int store_base(SessionObject *session, int32_t slot, PyObject *hidden, const ws_names *names) {
+    PyObject **const residual = &session->residual[slot][0];
+    const int fits_in = *residual == NULL ? 0 : same_place(hidden, *residual, names);
+    return fits_in < 0 ? -1 : store(residual, hidden, session->copy_to_float32, fits_in == 1, names);
+}
+
+static int store_probe(SessionObject *session, int32_t slot, PyObject *probe, const ws_names *names) {
+    PyObject **const stored = &session->probe[slot][0];
+    if (!session->compares_output && session->call.conds == 1) {
+        WS_SET_REFERENCE(*stored, Py_NewRef(probe)); /* made for this call, and nobody else has it */
+        return 0;
+    }
+    const int fits_in = *stored == NULL ? 0 : same_layout(probe, *stored, names);
+    PyObject *const clone = fits_in < 0 ? NULL : PyObject_GetAttr((PyObject *)Py_TYPE(probe), names->clone); /* new */
+    const int result = clone == NULL ? -1 : store(stored, probe, clone, fits_in == 1, names);
+    Py_XDECREF(clone);
+    return result;
+}
+
+/* Two passes over a hidden state belong to a computed evaluation, one now and one when the trunk ends. Where the probe is the hidden
+ * state itself, the copy of it is also what the residual is measured from. */
 static int store_cond(SessionObject *session, int32_t slot, PyObject *hidden, PyObject *probe, const ws_names *names) {
-    PyObject **const residual = session->residual[slot];
-    PyObject **const stored_probe = session->probe[slot];
-    rotate(residual, session->history);
-    rotate(stored_probe, session->history);
+    rotate(session->residual[slot], session->history);
+    rotate(session->probe[slot], session->history);
     rotate(session->residual_sum[slot], session->history);
     Py_CLEAR(session->residual_sum[slot][0]);
-    const int base_fits = residual[0] == NULL ? 0 : same_place(hidden, residual[0], names);
-    if (base_fits < 0 || store(&residual[0], hidden, session->copy_to_float32, base_fits == 1, names) != 0) {
+    if (!session->compares_output && store_base(session, slot, hidden, names) != 0) {
         return -1;
     }
-    const int probe_fits = stored_probe[0] == NULL ? 0 : same_layout(probe, stored_probe[0], names);
-    PyObject *const clone = probe_fits < 0 ? NULL : PyObject_GetAttr((PyObject *)Py_TYPE(probe), names->clone); /* new */
-    if (clone == NULL) {
-        return -1;
-    }
-    const int stored = store(&stored_probe[0], probe, clone, probe_fits == 1, names);
-    Py_DECREF(clone);
-    return stored;
+    return store_probe(session, slot, probe, names);
 }
 
 int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe, const ws_names *names) {
@@ -351,9 +363,31 @@ static int put_to_rest(const SessionObject *session, PyObject **tensor) {
     return 0;
 }
 
-/* Turns the stored base of one cond into its residual. New reference: the residual's sum, or None where the trunk ended with
- * another shape than it began with. */
-static PyObject *finish_cond(const SessionObject *session, int32_t slot, PyObject *end, const ws_names *names) {
+/* end minus the stored probe, where the residual's memory is there already. New reference: the residual's sum, or None where it is
+ * not, or where the trunk ended in another form than it began with. */
+static PyObject *finish_from_probe(const SessionObject *session, int32_t slot, PyObject *end, const ws_names *names) {
+    PyObject *const residual = session->residual[slot][0];
+    PyObject *const probe = session->probe[slot][0];
+    const int same = residual == NULL ? 0 : same_layout(end, probe, names);
+    const int fits_in = same != 1 ? same : same_place(end, residual, names);
+    if (fits_in == 1) {
+        return PyObject_CallFunctionObjArgs(session->subtract, residual, probe, end, NULL);
+    }
+    return fits_in < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* The residual of one cond. New reference: its sum, or None where the trunk ended with another shape than it began with. */
+static PyObject *finish_cond(SessionObject *session, int32_t slot, PyObject *end, const ws_names *names) {
+    if (session->compares_output) {
+        PyObject *const sum = finish_from_probe(session, slot, end, names);
+        if (sum != Py_None) {
+            return sum;
+        }
+        Py_DECREF(sum);
+        if (store_base(session, slot, session->probe[slot][0], names) != 0) {
+            return NULL;
+        }
+    }
     PyObject *const base = session->residual[slot][0];
     const int same = same_place(end, base, names);
     if (same == 1) {

@@ -89,6 +89,7 @@ typedef struct HookObject {
     X(apply_in_place)    \
     X(moments)           \
     X(combine_in_place)  \
+    X(subtract)          \
     X(read)              \
     X(copy_to_float32)   \
     X(out_of_memory)     \
@@ -176,7 +177,7 @@ PyObject *ws_streams_cast(PyObject *state, PyObject *dtype, const ws_names *name
 /* entries.c: the stored tensors. */
 
 /* Decides this evaluation after the first block. hidden: output of the block's main stream (B, ...); probe: what the metric
- * compares, same leading dimension. Sets call.action, and final_state on a hit, or stores base and probe on a
+ * compares, same leading dimension: hidden itself with compares_output, else a tensor that nobody else uses. Sets call.action, and final_state on a hit, or stores base and probe on a
  * miss. -1 with an exception, or 0. */
 int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe, const ws_names *names);
 

@@ -163,6 +163,23 @@ Tensor finish_residual_(Tensor base, const Tensor end) {
     return sums({sum});
 }
 
+Tensor subtract_states_(Tensor residual, const Tensor start, const Tensor end) {
+    check_same_shape(residual, start);
+    check_same_shape(start, end);
+    check_float32(residual, "residual");
+    check_supported(start);
+    STD_TORCH_CHECK(dtype_of(start) == dtype_of(end), "both states must have the same dtype, and these differ.");
+    const Tensor target = in_order(residual);
+    const Tensor before = readable(start);
+    const Tensor after = readable(end);
+    const double sum = core->residual_subtract(&cpu, kernel_dtype(before), static_cast<float *>(target.mutable_data_ptr()),
+                                               before.const_data_ptr(), after.const_data_ptr(), count(target));
+    if (target.get() != residual.get()) {
+        torch::stable::copy_(residual, target);
+    }
+    return sums({sum});
+}
+
 /* out = hidden + residual. out is hidden itself or a new contiguous tensor of its shape and dtype. */
 void apply(const Tensor &hidden, const Tensor &residual, Tensor &out) {
     check_same_shape(hidden, residual);
@@ -239,6 +256,7 @@ const Operator operators[] = {
     {"residual_moments", "residual_moments(Tensor probe, Tensor s1, Tensor s2, Tensor s3) -> Tensor", TORCH_BOX(&residual_moments)},
     {"combine_residuals_", "combine_residuals_(Tensor(a!) hidden, Tensor r1, Tensor r2, Tensor r3, float c1, float c2, float c3) -> ()",
      TORCH_BOX(&combine_residuals_)},
+    {"subtract_states_", "subtract_states_(Tensor(a!) residual, Tensor start, Tensor end) -> Tensor", TORCH_BOX(&subtract_states_)},
 };
 
 /* Releasing them takes the operators back, so after success they are kept for ever. */

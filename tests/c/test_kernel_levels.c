@@ -137,6 +137,25 @@ static void check_finish(ws_dtype dtype, size_t n, content of) {
     free(before);
 }
 
+static void check_subtract(ws_dtype dtype, size_t n, content of) {
+    const ws_cpu_executor scalar = portable();
+    const operand start = new_case(dtype, n, of);
+    const operand end = new_case(dtype, n, of);
+    const operand residual = new_case(WS_DTYPE_F32, n, of);
+    float *const expected = new_floats(n, 0.0f);
+    const double expected_sum = ws_residual_subtract(&scalar, dtype, expected, start.first, end.first, n);
+    ws_cpu_executor executor = {0};
+    for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
+        const double sum = ws_residual_subtract(&executor, dtype, residual.first, start.first, end.first, n);
+        assert_same_sum(executor.kernels->name, sum, expected_sum);
+        assert_same_array(executor.kernels->name, WS_DTYPE_F32, residual.first, expected, n);
+    }
+    free(start.memory);
+    free(end.memory);
+    free(residual.memory);
+    free(expected);
+}
+
 static void check_apply_and_combine(ws_dtype dtype, size_t n, content of) {
     const ws_cpu_executor scalar = portable();
     const float coefficients[WS_HISTORY] = {random_value(2.0f), random_value(2.0f), random_value(2.0f)};
@@ -188,6 +207,11 @@ static void sums_have_the_same_bits(void **state) {
 static void finish_has_the_same_bits(void **state) {
     (void)state;
     check_cases(check_finish);
+}
+
+static void subtract_has_the_same_bits(void **state) {
+    (void)state;
+    check_cases(check_subtract);
 }
 
 static void apply_and_combine_have_the_same_bits(void **state) {
@@ -251,6 +275,7 @@ int main(void) {
         cmocka_unit_test(the_level_in_use_is_one_of_them),
         cmocka_unit_test(sums_have_the_same_bits),
         cmocka_unit_test(finish_has_the_same_bits),
+        cmocka_unit_test(subtract_has_the_same_bits),
         cmocka_unit_test(apply_and_combine_have_the_same_bits),
         cmocka_unit_test(every_value_is_rounded_alike),
     };

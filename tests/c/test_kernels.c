@@ -138,6 +138,7 @@ static void order_holds_where_additions_round(void **state) {
         assert_same_double(sums.reference, sum_in_order(reference_term, &both, n));
         const double sum = ws_residual_finish(&executor, dtype, base, a, n);
         assert_same_double(sum, sum_in_order(base_term, base, n));
+        assert_same_double(ws_residual_subtract(&executor, dtype, base, b, a, n), sum);
         free(a);
         free(b);
         free(base);
@@ -177,6 +178,37 @@ static void finish_subtracts_and_sums(void **state) {
             free(base);
             free(before);
             free(end);
+        }
+    }
+}
+
+static void subtract_leaves_both_states_and_sums(void **state) {
+    (void)state;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        for (size_t s = 0; s < N_SIZES; ++s) {
+            const size_t n = sizes[s];
+            void *const start = new_array(dtype, n, 3.0f);
+            void *const end = new_array(dtype, n, 3.0f);
+            void *const start_before = copy_of(start, n * size_of(dtype));
+            void *const end_before = copy_of(end, n * size_of(dtype));
+            float *const residual = new_floats(n, 3.0f);
+            const double sum = ws_residual_subtract(&executor, dtype, residual, start, end, n);
+            double expected = 0.0;
+            for (size_t i = 0; i < n; ++i) {
+                const float difference = get(dtype, end, i) - get(dtype, start, i);
+                assert_true(residual[i] == difference);
+                expected += fabs((double)difference);
+            }
+            assert_near(sum, expected);
+            assert_same_double(sum, sum_in_order(base_term, residual, n));
+            assert_memory_equal(start, start_before, n * size_of(dtype));
+            assert_memory_equal(end, end_before, n * size_of(dtype));
+            free(start);
+            free(end);
+            free(start_before);
+            free(end_before);
+            free(residual);
         }
     }
 }
@@ -310,6 +342,11 @@ static void any_element_is_a_good_beginning(void **state) {
                                ws_residual_finish(&executor, dtype, aligned_base, aligned_a, n));
             assert_memory_equal(shifted_base + shift, aligned_base, n * sizeof(float));
 
+            const double sum = ws_residual_subtract(&executor, dtype, aligned_base, aligned_b, aligned_a, n);
+            assert_same_double(
+                ws_residual_subtract(&executor, dtype, shifted_base + shift, b + 3 * size, a + shift * size, n), sum);
+            assert_memory_equal(shifted_base + shift, aligned_base, n * sizeof(float));
+
             void *const shifted_out = copy_of(a, (n + 17) * size);
             unsigned char *const target = (unsigned char *)shifted_out + shift * size;
             ws_residual_apply(&executor, dtype, target, target, residual + 5, n);
@@ -430,6 +467,10 @@ static void nan_and_infinity_reach_the_sums(void **state) {
                 ws_residual_distance(&executor, dtype, good, array, n, &sums);
                 assert_true(!isfinite(sums.difference));
                 assert_true(!isfinite(sums.reference));
+                assert_true(!isfinite(ws_residual_subtract(&executor, dtype, base, array, good, n)));
+                assert_true(!isfinite(base[places[p]]));
+                assert_true(isfinite(base[(places[p] + 1) % n]));
+                assert_true(!isfinite(ws_residual_subtract(&executor, dtype, base, good, array, n)));
                 assert_true(!isfinite(ws_residual_finish(&executor, dtype, base, array, n)));
                 ws_residual_apply(&executor, dtype, good, good, base, n);
                 assert_true(!isfinite(get(dtype, good, places[p])));
@@ -461,6 +502,11 @@ static void denormals_are_kept(void **state) {
         ws_residual_distance(&executor, dtype, zero, array, n, &sums);
         assert_true(sums.difference == 100.0 * (double)tiny[dtype]);
         assert_true(sums.reference == 100.0 * (double)tiny[dtype]);
+        assert_true(ws_residual_subtract(&executor, dtype, base, array, zero, n) == 100.0 * (double)tiny[dtype]);
+        for (size_t i = 0; i < n; ++i) {
+            assert_true(base[i] == -tiny[dtype]);
+            base[i] = 0.0f;
+        }
         assert_true(ws_residual_finish(&executor, dtype, base, array, n) == 100.0 * (double)tiny[dtype]);
         ws_residual_apply(&executor, dtype, zero, zero, base, n);
         assert_memory_equal(zero, array, n * size_of(dtype));
@@ -527,6 +573,7 @@ static void no_elements_touch_no_memory(void **state) {
         ws_residual_distance(&executor, dtype, NULL, NULL, 0, &sums);
         assert_true(sums.difference == 0.0 && sums.reference == 0.0);
         assert_true(ws_residual_finish(&executor, dtype, NULL, NULL, 0) == 0.0);
+        assert_true(ws_residual_subtract(&executor, dtype, NULL, NULL, NULL, 0) == 0.0);
         ws_residual_apply(&executor, dtype, NULL, NULL, NULL, 0);
     }
 }
@@ -549,6 +596,8 @@ static void table_is_complete_and_works_on_chunks(void **state) {
         assert_same_double(chunk.reference, whole.reference);
         assert_same_double(kernels->finish[dtype](base, a, n),
                            ws_residual_finish(&executor, dtype, same, a, n));
+        assert_same_double(kernels->subtract[dtype](same, a, b, n),
+                           ws_residual_subtract(&executor, dtype, same, a, b, n));
         kernels->apply[dtype](out, a, base, n);
         ws_residual_apply(&executor, dtype, a, a, base, n);
         assert_memory_equal(out, a, n * size_of(dtype));
@@ -567,6 +616,7 @@ int main(void) {
         cmocka_unit_test(order_holds_where_additions_round),
         cmocka_unit_test(equal_operands_have_no_distance),
         cmocka_unit_test(finish_subtracts_and_sums),
+        cmocka_unit_test(subtract_leaves_both_states_and_sums),
         cmocka_unit_test(apply_adds_and_rounds_once),
         cmocka_unit_test(apply_of_zero_changes_nothing),
         cmocka_unit_test(finish_then_apply_reproduces_the_end),

@@ -28,6 +28,7 @@ EXPRESSIONS = SimpleNamespace(
     apply_in_place=operations.apply_residual_,
     moments=operations.residual_moments,
     combine_in_place=operations.combine_residuals_,
+    subtract=operations.subtract_states_,
 )
 EXECUTORS = [pytest.param(LOADED, id="native", marks=needs_shim), pytest.param(EXPRESSIONS, id="expressions")]
 
@@ -97,6 +98,24 @@ def test_finish(executor: Any, dtype: torch.dtype, layout: str) -> None:
     assert total.shape == (1,)
     assert total.dtype is torch.float64
     torch.testing.assert_close(total, residual.double().abs().sum().reshape(1), rtol=1e-6, atol=0)
+
+
+@executors
+@dtypes
+@layouts
+def test_subtract(executor: Any, dtype: torch.dtype, layout: str) -> None:
+    start, end, residual = cast(LAYOUTS[layout](), dtype), cast(LAYOUTS[layout](), dtype), LAYOUTS[layout]()
+    expected = end.float() - start.float()
+    strides, memory = residual.stride(), residual.data_ptr()
+    total = executor.subtract(residual, start, end)
+    assert torch.equal(residual, expected)
+    assert (residual.stride(), residual.data_ptr()) == (strides, memory)
+    assert total.shape == (1,)
+    assert total.dtype is torch.float64
+    torch.testing.assert_close(total, expected.double().abs().sum().reshape(1), rtol=1e-6, atol=0)
+    base = operations.copy_to_float32(start)
+    torch.testing.assert_close(executor.finish(base, end), total, rtol=1e-6, atol=0)
+    assert torch.equal(base, expected)
 
 
 @executors
@@ -182,6 +201,9 @@ def test_float64(executor: Any, layout: str) -> None:
     torch.testing.assert_close(executor.distance(a, b), distance_in_float64(a, b), rtol=1e-6, atol=0)
     base = operations.copy_to_float32(a)
     executor.finish(base, b)
+    from_states = torch.empty_like(base)
+    executor.subtract(from_states, a, b)
+    torch.testing.assert_close(from_states, base, rtol=0, atol=1e-6)
     assert executor.apply(a, base).dtype is torch.float64
     torch.testing.assert_close(executor.apply(a, base), b.contiguous(), rtol=0, atol=1e-6)
     executor.apply_in_place(a, base)
@@ -237,6 +259,10 @@ def test_executors_agree(states: tuple[torch.Tensor, torch.Tensor]) -> None:
     native, expressed = operations.copy_to_float32(a), operations.copy_to_float32(a)
     torch.testing.assert_close(LOADED.finish(native, b), EXPRESSIONS.finish(expressed, b), rtol=1e-6, atol=0)
     assert torch.equal(native, expressed)
+    again = torch.empty_like(native)
+    torch.testing.assert_close(LOADED.subtract(again, a, b), EXPRESSIONS.subtract(expressed, a, b), rtol=1e-6, atol=0)
+    assert torch.equal(again, native)
+    assert torch.equal(again, expressed)
     assert torch.equal(LOADED.apply(b, native), EXPRESSIONS.apply(b, native))
 
 
@@ -284,6 +310,14 @@ def test_what_does_not_fit_is_refused_with_a_sentence(executor: Any) -> None:
             operator(whole, whole)
     with pytest.raises(RuntimeError, match=r"both tensors must have the same dtype, and these .*\.$"):
         executor.distance(row, half)
+    with pytest.raises(RuntimeError, match=shape):
+        executor.subtract(row, row, longer)
+    with pytest.raises(RuntimeError, match=shape):
+        executor.subtract(row, longer, longer)
+    with pytest.raises(RuntimeError, match=r"both states must have the same dtype, and these .*\.$"):
+        executor.subtract(row, row, half)
+    with pytest.raises(RuntimeError, match=r"the tensor 'residual' must be float32, and it .*\.$"):
+        executor.subtract(half, half, half)
     with pytest.raises(RuntimeError, match=r"the tensor 'base' must be float32, and it .*\.$"):
         executor.finish(half, row)
     for operator in (executor.apply, executor.apply_in_place):
@@ -302,7 +336,9 @@ def test_refusals_do_not_show_where_the_shim_was_built() -> None:
 # ---- torch's machinery -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["distance", "finish", "apply", "apply_in_place", "moments", "combine_in_place"])
+@pytest.mark.parametrize(
+    "name", ["distance", "finish", "apply", "apply_in_place", "moments", "combine_in_place", "subtract"]
+)
 @dtypes
 @pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "more than a chunk"])
 def test_opcheck(name: str, dtype: torch.dtype, layout: str) -> None:
@@ -314,6 +350,7 @@ def test_opcheck(name: str, dtype: torch.dtype, layout: str) -> None:
         "apply_in_place": (narrow, wide),
         "moments": tuple(cast(LAYOUTS[layout](), dtype) for _ in range(4)),
         "combine_in_place": (narrow, *(LAYOUTS[layout]() for _ in range(3)), 1.5, -0.75, 0.25),
+        "subtract": (wide, narrow, cast(LAYOUTS[layout](), dtype)),
     }
     torch.library.opcheck(getattr(LOADED, name), arguments[name])
 
@@ -327,7 +364,8 @@ def test_compiled_without_a_graph_break(dynamic: bool) -> None:
         torch.ops.wavespeed.apply_residual_(hidden, base)
         moments = torch.ops.wavespeed.residual_moments(hidden, result, stored, hidden)
         torch.ops.wavespeed.combine_residuals_(hidden, base, base, base, 1.5, -0.75, 0.25)
-        return torch.ops.wavespeed.residual_distance(result, stored), moments, total, result
+        again = torch.ops.wavespeed.subtract_states_(base, stored, hidden)
+        return torch.ops.wavespeed.residual_distance(result, stored), moments, total, result, again, base
 
     compiled = torch.compile(cached_step, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     with torch.inference_mode():
@@ -345,6 +383,7 @@ def test_meta_device() -> None:
     tensor = torch.empty(2, 3, device="meta")
     assert LOADED.distance(tensor, tensor).shape == (2,)
     assert LOADED.finish(tensor, tensor).shape == (1,)
+    assert LOADED.subtract(tensor, tensor, tensor).shape == (1,)
     assert LOADED.apply(tensor, tensor).shape == (2, 3)
     with pytest.raises(RuntimeError, match="same shape"):
         LOADED.apply(tensor, torch.empty(3, device="meta"))
