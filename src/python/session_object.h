@@ -90,6 +90,10 @@ typedef struct HookObject {
     X(moments)           \
     X(combine_in_place)  \
     X(subtract)          \
+    X(advance)           \
+    X(extrapolate_in_place) \
+    X(new_difference)    \
+    X(complete)          \
     X(read)              \
     X(copy_to_float32)   \
     X(out_of_memory)     \
@@ -122,11 +126,12 @@ struct SessionObject {
     PyObject *tail_dtype;
     /* Per slot; NULL while nothing is stored. Shapes are those of one cond's rows of the hidden state. */
     PyObject *probe[WS_SESSION_SLOTS][WS_HISTORY];        /* newest first, as all three */
-    PyObject *residual[WS_SESSION_SLOTS][WS_HISTORY];     /* fp32 */
+    PyObject *residual[WS_SESSION_SLOTS][WS_HISTORY];     /* fp32; behind the newest its differences to those before, in 8 bits */
     PyObject *residual_sum[WS_SESSION_SLOTS][WS_HISTORY]; /* (1,), on the device */
     PyObject *disabled; /* str: why the cache is off for the rest of the run; NULL while it works */
     /* The call in progress. */
     ws_call call;
+    PyObject *start[WS_SESSION_SLOTS]; /* of a history: hidden state after the first block, where the probe is another */
     bool open;
     bool patched;   /* other nodes replace blocks in this call: what the check of the structure finds is theirs */
     bool suspended; /* the rest of this call runs as if the hooks were not there */
