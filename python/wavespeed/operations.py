@@ -145,9 +145,7 @@ def _check_difference(difference: torch.Tensor, like: torch.Tensor) -> None:
         raise RuntimeError(f"a difference of this tensor has the shape ({size}), and this one has {shape}.")
 
 
-def _check_advance(
-    residual: torch.Tensor, difference: torch.Tensor, start: torch.Tensor, end: torch.Tensor
-) -> None:
+def _check_advance(residual: torch.Tensor, difference: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> None:
     _check_subtract(residual, start, end)
     _check_difference(difference, residual)
 

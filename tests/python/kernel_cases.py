@@ -42,8 +42,9 @@ def operands(case: Case, count: int, dtype: torch.dtype) -> list[torch.Tensor]:
 
 def digest(result: torch.Tensor) -> str:
     """Of the bits; which NaN a NaN is may differ."""
-    plain = result.masked_fill(result.isnan(), float("nan")).contiguous()
-    return hashlib.sha256(plain.view(torch.uint8).numpy().tobytes()).hexdigest()
+    if result.is_floating_point():
+        result = result.masked_fill(result.isnan(), float("nan"))
+    return hashlib.sha256(result.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def digests(case: Case, threads: int) -> dict[str, str]:
@@ -65,6 +66,16 @@ def digests(case: Case, threads: int) -> dict[str, str]:
     ):
         result = getattr(native, name)(written, *more)
         found |= {f"{name} written": written} | ({} if result is None else {name: result})
+    residual, difference = residuals[2].clone(), torch.zeros_like(operations.new_difference(residuals[2]))
+    found["advance"] = native.advance(residual, difference, *states[:2])
+    scales = len(difference) - (case.n + 3) // 4
+    found |= {
+        "advance written": residual,
+        "scales": difference[:scales],
+        "values": difference[scales:].view(torch.int8),
+    }
+    native.extrapolate_in_place(states[3], residuals[0], difference, difference, 1.5, -0.75)
+    found["extrapolate_in_place written"] = states[3]
     return {name: digest(result) for name, result in found.items()}
 
 

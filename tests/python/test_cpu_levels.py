@@ -46,6 +46,10 @@ RESULTS_AS_BITS = """
             results += [loaded.finish(base, probe), base, loaded.apply(probe, residuals[0])]
             difference = torch.empty(n)
             results += [loaded.subtract(difference, *stored[:2]), difference]
+            change = torch.zeros_like(operations.new_difference(difference))
+            results += [loaded.advance(difference, change, *stored[1:]), difference, change]
+            loaded.extrapolate_in_place(stored[1], difference, change, change, 1.5, -0.75)
+            results.append(stored[1])
             loaded.apply_in_place(probe, residuals[1])
             loaded.combine_in_place(probe, *residuals, 1.5, -0.75, 0.25)
             results.append(probe)
@@ -116,9 +120,12 @@ def all_results(n: int, dtype: torch.dtype) -> list[torch.Tensor]:
     difference = torch.empty(n)
     sums = [LOADED.distance(probe, stored[0]), LOADED.moments(probe, *stored), LOADED.finish(base, probe)]
     sums.append(LOADED.subtract(difference, *stored[:2]))
+    change = torch.zeros_like(operations.new_difference(difference))
+    sums.append(LOADED.advance(difference, change, *stored[1:]))
+    LOADED.extrapolate_in_place(stored[1], difference, change, change, 1.5, -0.75)
     applied = LOADED.apply(probe, residuals[0])
     LOADED.combine_in_place(probe, *residuals, 1.5, -0.75, 0.25)
-    return [*sums, base, difference, applied, probe]
+    return [*sums, base, difference, change.view(torch.int32), applied, probe, stored[1]]
 
 
 @pytest.mark.usefixtures("_threads_as_before")
@@ -172,6 +179,9 @@ def test_nothing_is_allocated_but_the_result(dtype: torch.dtype) -> None:
         assert bytes_allocated(lambda: LOADED.moments(*states)) == 8 * sum_size
         assert bytes_allocated(lambda: LOADED.finish(residuals[0], states[0])) == sum_size
         assert bytes_allocated(lambda: LOADED.subtract(residuals[0], *states[:2])) == sum_size
+        change = operations.new_difference(residuals[0])
+        assert bytes_allocated(lambda: LOADED.advance(residuals[0], change, *states[:2])) == sum_size
+        assert bytes_allocated(lambda: LOADED.extrapolate_in_place(states[0], residuals[0], change, change, 1, 1)) == 0
         assert bytes_allocated(lambda: LOADED.apply_in_place(states[0], residuals[0])) == 0
         assert bytes_allocated(lambda: LOADED.combine_in_place(states[0], *residuals, 1.0, 1.0, 1.0)) == 0
         assert (
