@@ -244,7 +244,7 @@ void combine_residuals_(Tensor hidden, const Tensor r1, const Tensor r2, const T
 void check_difference(const Tensor &difference, const Tensor &like) {
     check_float32(difference, "difference");
     const int64_t size = static_cast<int64_t>(core->difference_size(count(like)));
-    STD_TORCH_CHECK(difference.dim() == 1 && difference.size(0) == size && difference.is_contiguous(),
+    STD_TORCH_CHECK(difference.dim() == 1 && difference.numel() == size && difference.is_contiguous(),
                     "a difference of this tensor has the shape (", size, "), and this one has ", shape_text(difference), ".");
 }
 
