@@ -17,8 +17,10 @@ and belong to the process: a second copy of the pack uses those of the first.
         residual (float32) becomes end - start; returns sum|residual|, shape (1,)
     advance_residual_(residual!, difference!, start, end)
         the same where residual holds the residual before; difference becomes how it changed
+    extrapolate_residual(hidden, residual, d1, d2, w1, w2)
+        hidden + residual + w1 d1 + w2 d2 in hidden's dtype: a new contiguous tensor
     extrapolate_residual_(hidden!, residual, d1, d2, w1, w2)
-        hidden + residual + w1 d1 + w2 d2, in place
+        the same in place
 
 A difference is kept in 8 bits with a scale per DIFFERENCE_GROUP elements, in one float32 tensor that new_difference()
 makes: the scales, then the values, four in the place of a float (ws_difference_size in kernels.h).
@@ -71,6 +73,7 @@ class Operations:
     combine_in_place: Callable[..., None]
     subtract: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     advance: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    extrapolate: Callable[..., torch.Tensor]
     extrapolate_in_place: Callable[..., None]
     new_difference: Callable[[torch.Tensor], torch.Tensor]
     complete: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor | None]
@@ -265,6 +268,14 @@ def advance_residual_(
     return total.reshape(1)
 
 
+def extrapolate_residual(
+    hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
+) -> torch.Tensor:
+    out = hidden.clone(memory_format=torch.contiguous_format)
+    extrapolate_residual_(out, residual, d1, d2, w1, w2)
+    return out
+
+
 def extrapolate_residual_(
     hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
 ) -> None:
@@ -328,6 +339,13 @@ def _fake_advance_residual_(
     return residual.new_empty((1,), dtype=sum_dtype(residual.device))
 
 
+def _fake_extrapolate_residual(
+    hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
+) -> torch.Tensor:
+    _check_extrapolate(hidden, residual, d1, d2)
+    return torch.empty_like(hidden, memory_format=torch.contiguous_format)
+
+
 def _fake_extrapolate_residual_(
     hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
 ) -> None:
@@ -387,6 +405,12 @@ OPERATORS = (
         "(Tensor(a!) residual, Tensor(b!) difference, Tensor start, Tensor end) -> Tensor",
         advance_residual_,
         _fake_advance_residual_,
+    ),
+    _Operator(
+        "extrapolate_residual",
+        "(Tensor hidden, Tensor residual, Tensor d1, Tensor d2, float w1, float w2) -> Tensor",
+        extrapolate_residual,
+        _fake_extrapolate_residual,
     ),
     _Operator(
         "extrapolate_residual_",
@@ -458,7 +482,18 @@ def load(core: ModuleType | None) -> Operations:
         # Whatever a torch release does to registration, the arithmetic works without.
         reason = f"torch does not take the operators of this pack: {str(problem).rstrip('.')}"
         functions = [operator.expression for operator in OPERATORS]
-    distance, finish, apply, apply_in_place, moments, combine, subtract, advance, extrapolate = functions
+    (
+        distance,
+        finish,
+        apply,
+        apply_in_place,
+        moments,
+        combine,
+        subtract,
+        advance,
+        extrapolate,
+        extrapolate_in_place,
+    ) = functions
     if reason:
         executor = f"torch expressions, because {reason}"
     else:
@@ -473,7 +508,8 @@ def load(core: ModuleType | None) -> Operations:
         combine_in_place=combine,
         subtract=subtract,
         advance=advance,
-        extrapolate_in_place=extrapolate,
+        extrapolate=extrapolate,
+        extrapolate_in_place=extrapolate_in_place,
         new_difference=new_difference,
         complete=complete,
         read=read,

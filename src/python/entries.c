@@ -195,32 +195,33 @@ static int measure(SessionObject *session, PyObject *probe, Py_ssize_t rows, con
 }
 
 /* What is added is R + w1 (R - R2) + w2 (R2 - R3), and the session's coefficients are those of R, R2 and R3. New reference. */
-static PyObject *extrapolate(const SessionObject *session, int32_t slot, PyObject *rows, PyObject *residual) {
+static PyObject *extrapolate(const SessionObject *session, int32_t slot, PyObject *rows, PyObject *residual, bool in_place) {
+    PyObject *const operation = in_place ? session->extrapolate_in_place : session->extrapolate;
     PyObject *const *const stored = session->residual[slot];
     const bool has_older = session->call.points == WS_HISTORY; /* else w2 is 0 */
     PyObject *const newer = at_hand(session, stored[1], rows);                                    /* new */
     PyObject *const older = newer == NULL ? NULL : at_hand(session, stored[has_older ? 2 : 1], rows); /* new */
     const float *const c = session->call.coefficient;
-    PyObject *const none = older == NULL ? NULL
-                                         : PyObject_CallFunction(session->extrapolate_in_place, "OOOOdd", rows, residual, newer, older,
-                                                                 (double)c[0] - 1.0, -(double)c[2]);
+    PyObject *const result = older == NULL ? NULL
+                                           : PyObject_CallFunction(operation, "OOOOdd", rows, residual, newer, older,
+                                                                   (double)c[0] - 1.0, -(double)c[2]);
     Py_XDECREF(newer);
     Py_XDECREF(older);
-    return none;
+    return result;
 }
 
-/* Adds the residual, or its forecast, to one cond's rows in place. */
-static int advance_cond(SessionObject *session, int32_t slot, PyObject *rows) {
+/* One cond's rows plus its residual, or the forecast of it. New reference: the sum, or None when it was formed in place. */
+static PyObject *add_residual(const SessionObject *session, int32_t slot, PyObject *rows, bool in_place) {
     PyObject *const residual = at_hand(session, session->residual[slot][0], rows); /* new */
     if (residual == NULL) {
-        return -1;
+        return NULL;
     }
-    PyObject *const none = session->call.points == 1 /* new */
-                               ? PyObject_CallFunctionObjArgs(session->apply_in_place, rows, residual, NULL)
-                               : extrapolate(session, slot, rows, residual);
+    PyObject *const result =
+        session->call.points > 1
+            ? extrapolate(session, slot, rows, residual, in_place)
+            : PyObject_CallFunctionObjArgs(in_place ? session->apply_in_place : session->apply, rows, residual, NULL);
     Py_DECREF(residual);
-    Py_XDECREF(none);
-    return none == NULL ? -1 : 0;
+    return result;
 }
 
 /* New reference. */
@@ -235,20 +236,16 @@ static PyObject *copy_of(PyObject *tensor, const ws_names *names) {
  * between blocks) are already part of the residual and must not reach it. */
 static int reuse(SessionObject *session, PyObject *hidden, Py_ssize_t rows, const ws_names *names) {
     const Py_ssize_t conds = (Py_ssize_t)session->call.conds;
-    PyObject *state = NULL; /* new */
-    if (conds == 1 && session->history == 1) {
-        PyObject *const residual = at_hand(session, session->residual[session->call.slot[0]][0], hidden); /* new */
-        state = residual == NULL ? NULL : PyObject_CallFunctionObjArgs(session->apply, hidden, residual, NULL);
-        Py_XDECREF(residual);
-    } else {
-        state = copy_of(hidden, names);
-        for (Py_ssize_t i = 0; state != NULL && i < conds; ++i) {
-            PyObject *const view = cond_rows(session, state, i, conds, rows, names); /* new */
-            if (view == NULL || advance_cond(session, session->call.slot[i], view) != 0) {
-                Py_CLEAR(state);
-            }
-            Py_XDECREF(view);
+    const int32_t *const slot = session->call.slot;
+    PyObject *state = conds == 1 ? add_residual(session, slot[0], hidden, false) : copy_of(hidden, names); /* new */
+    for (Py_ssize_t i = 0; conds > 1 && state != NULL && i < conds; ++i) {
+        PyObject *const view = cond_rows(session, state, i, conds, rows, names);                          /* new */
+        PyObject *const none = view == NULL ? NULL : add_residual(session, slot[i], view, true); /* new */
+        if (none == NULL) {
+            Py_CLEAR(state);
         }
+        Py_XDECREF(none);
+        Py_XDECREF(view);
     }
     if (state == NULL) {
         return -1;

@@ -91,6 +91,7 @@ typedef struct HookObject {
     X(combine_in_place)  \
     X(subtract)          \
     X(advance)           \
+    X(extrapolate)       \
     X(extrapolate_in_place) \
     X(new_difference)    \
     X(complete)          \

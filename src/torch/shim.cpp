@@ -267,22 +267,35 @@ Tensor advance_residual_(Tensor residual, Tensor difference, const Tensor start,
     return sums({sum});
 }
 
-void extrapolate_residual_(Tensor hidden, const Tensor residual, const Tensor d1, const Tensor d2, double w1, double w2) {
+/* out = hidden + residual + w1 d1 + w2 d2. out as in apply(). */
+void extrapolate(const Tensor &hidden, const Tensor &residual, const Tensor &d1, const Tensor &d2, double w1, double w2, Tensor &out) {
     check_same_shape(hidden, residual);
     check_supported(hidden);
     check_float32(residual, "residual");
     check_difference(d1, hidden);
     check_difference(d2, hidden);
-    const Tensor source = readable(hidden); /* hidden itself, or a copy of ours that takes the result first */
+    const Tensor source = readable(hidden);
     const Tensor change = in_order(residual);
+    const bool direct = out.is_contiguous() && dtype_of(out) == dtype_of(source);
+    const Tensor target = direct ? out : source;
     const float *const differences[WS_DIFFERENCES] = {static_cast<const float *>(d1.const_data_ptr()),
                                                       static_cast<const float *>(d2.const_data_ptr())};
     const float weights[WS_DIFFERENCES] = {static_cast<float>(w1), static_cast<float>(w2)};
-    core->residual_extrapolate(&cpu, kernel_dtype(source), source.mutable_data_ptr(), source.const_data_ptr(),
+    core->residual_extrapolate(&cpu, kernel_dtype(source), target.mutable_data_ptr(), source.const_data_ptr(),
                                static_cast<const float *>(change.const_data_ptr()), differences, weights, count(source));
-    if (source.get() != hidden.get()) {
-        torch::stable::copy_(hidden, source);
+    if (!direct) {
+        torch::stable::copy_(out, target);
     }
+}
+
+Tensor extrapolate_residual(const Tensor hidden, const Tensor residual, const Tensor d1, const Tensor d2, double w1, double w2) {
+    Tensor out = empty(hidden.sizes(), dtype_of(hidden));
+    extrapolate(hidden, residual, d1, d2, w1, w2, out);
+    return out;
+}
+
+void extrapolate_residual_(Tensor hidden, const Tensor residual, const Tensor d1, const Tensor d2, double w1, double w2) {
+    extrapolate(hidden, residual, d1, d2, w1, w2, hidden);
 }
 
 /* ---- Registration ----------------------------------------------------------------------------------------------------- */
@@ -304,6 +317,8 @@ const Operator operators[] = {
     {"subtract_states_", "subtract_states_(Tensor(a!) residual, Tensor start, Tensor end) -> Tensor", TORCH_BOX(&subtract_states_)},
     {"advance_residual_", "advance_residual_(Tensor(a!) residual, Tensor(b!) difference, Tensor start, Tensor end) -> Tensor",
      TORCH_BOX(&advance_residual_)},
+    {"extrapolate_residual", "extrapolate_residual(Tensor hidden, Tensor residual, Tensor d1, Tensor d2, float w1, float w2) -> Tensor",
+     TORCH_BOX(&extrapolate_residual)},
     {"extrapolate_residual_",
      "extrapolate_residual_(Tensor(a!) hidden, Tensor residual, Tensor d1, Tensor d2, float w1, float w2) -> ()",
      TORCH_BOX(&extrapolate_residual_)},

@@ -49,11 +49,18 @@ def with_exact_differences(native: Any) -> Any:
 
     def extrapolate(
         hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
-    ) -> None:
-        hidden += residual + w1 * d1 + w2 * d2
+    ) -> torch.Tensor:
+        return hidden + (residual + w1 * d1 + w2 * d2)
+
+    def extrapolate_in_place(hidden: torch.Tensor, *more: Any) -> None:
+        hidden.copy_(extrapolate(hidden, *more))
 
     return dataclasses.replace(
-        native, advance=advance, extrapolate_in_place=extrapolate, new_difference=torch.empty_like
+        native,
+        advance=advance,
+        extrapolate=extrapolate,
+        extrapolate_in_place=extrapolate_in_place,
+        new_difference=torch.empty_like,
     )
 
 

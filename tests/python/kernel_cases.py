@@ -74,6 +74,7 @@ def digests(case: Case, threads: int) -> dict[str, str]:
         "scales": difference[:scales],
         "values": difference[scales:].view(torch.int8),
     }
+    found["extrapolate"] = native.extrapolate(states[3], residuals[0], difference, difference, 1.5, -0.75)
     native.extrapolate_in_place(states[3], residuals[0], difference, difference, 1.5, -0.75)
     found["extrapolate_in_place written"] = states[3]
     return {name: digest(result) for name, result in found.items()}

@@ -30,6 +30,7 @@ EXPRESSIONS = SimpleNamespace(
     combine_in_place=operations.combine_residuals_,
     subtract=operations.subtract_states_,
     advance=operations.advance_residual_,
+    extrapolate=operations.extrapolate_residual,
     extrapolate_in_place=operations.extrapolate_residual_,
 )
 EXECUTORS = [pytest.param(LOADED, id="native", marks=needs_shim), pytest.param(EXPRESSIONS, id="expressions")]
@@ -221,7 +222,7 @@ def test_advance(executor: Any, dtype: torch.dtype, layout: str) -> None:
 @executors
 @dtypes
 @layouts
-def test_extrapolate_in_place(executor: Any, dtype: torch.dtype, layout: str) -> None:
+def test_extrapolate(executor: Any, dtype: torch.dtype, layout: str) -> None:
     hidden, residual = cast(LAYOUTS[layout](), dtype), LAYOUTS[layout]()
     newer, older = (difference_of(LAYOUTS[layout](), LAYOUTS[layout]()) for _ in range(2))
     reused, newest_alone = hidden.clone(), hidden.clone()
@@ -230,9 +231,14 @@ def test_extrapolate_in_place(executor: Any, dtype: torch.dtype, layout: str) ->
     assert torch.equal(newest_alone, reused)
     exact = hidden.double() + residual.double()
     exact += 1.75 * in_float64(newer, exact.shape) - 0.625 * in_float64(older, exact.shape)
-    memory = hidden.data_ptr()
+    memory, before = hidden.data_ptr(), hidden.clone()
+    result = executor.extrapolate(hidden, residual, newer, older, 1.75, -0.625)
+    assert torch.equal(hidden, before)
     executor.extrapolate_in_place(hidden, residual, newer, older, 1.75, -0.625)
     assert hidden.data_ptr() == memory
+    assert torch.equal(result, hidden)
+    assert result.dtype is dtype
+    assert result.is_contiguous()
     rounding = {torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-10}[dtype]
     torch.testing.assert_close(hidden.double(), exact, rtol=rounding, atol=1e-5, check_stride=False)
 
@@ -274,6 +280,8 @@ def test_float64(executor: Any, layout: str) -> None:
     torch.testing.assert_close(from_states, base, rtol=0, atol=1e-6)
     executor.advance(from_states, operations.new_difference(base), b, a)
     torch.testing.assert_close(from_states, -base, rtol=0, atol=1e-6)
+    change = difference_of(base, base)
+    assert torch.equal(executor.extrapolate(a, base, change, change, 1.0, 1.0), executor.apply(a, base))
     assert executor.apply(a, base).dtype is torch.float64
     torch.testing.assert_close(executor.apply(a, base), b.contiguous(), rtol=0, atol=1e-6)
     executor.apply_in_place(a, base)
@@ -403,6 +411,8 @@ def test_what_does_not_fit_is_refused_with_a_sentence(executor: Any) -> None:
         executor.advance(row, row.clone(), row, row)
     with pytest.raises(RuntimeError, match=size):
         executor.extrapolate_in_place(row, row, operations.new_difference(row), row, 0.0, 0.0)
+    with pytest.raises(RuntimeError, match=shape):
+        executor.extrapolate(row, longer, *[operations.new_difference(row)] * 2, 0.0, 0.0)
     with pytest.raises(RuntimeError, match=size.replace("3", "2, 1")):
         executor.advance(row, torch.ones(2, 1), row, row)
     with pytest.raises(RuntimeError, match=r"the tensor 'difference' must be float32, and it .*\.$"):
@@ -438,6 +448,7 @@ def test_refusals_do_not_show_where_the_shim_was_built() -> None:
         "combine_in_place",
         "subtract",
         "advance",
+        "extrapolate",
         "extrapolate_in_place",
     ],
 )
@@ -456,6 +467,7 @@ def test_opcheck(name: str, dtype: torch.dtype, layout: str) -> None:
         "advance": (wide, operations.new_difference(wide), narrow, cast(LAYOUTS[layout](), dtype)),
         "extrapolate_in_place": (narrow, wide, *(difference_of(LAYOUTS[layout](), wide) for _ in range(2)), 1.5, -0.25),
     }
+    arguments["extrapolate"] = arguments["extrapolate_in_place"]
     torch.library.opcheck(getattr(LOADED, name), arguments[name])
 
 
@@ -471,6 +483,7 @@ def test_compiled_without_a_graph_break(dynamic: bool) -> None:
         again = torch.ops.wavespeed.subtract_states_(base, stored, hidden)
         difference = operations.new_difference(base)
         changed = torch.ops.wavespeed.advance_residual_(base, difference, hidden, result)
+        result = torch.ops.wavespeed.extrapolate_residual(result, base, difference, difference, 0.5, 0.25)
         torch.ops.wavespeed.extrapolate_residual_(hidden, base, difference, difference, 1.5, -0.25)
         return torch.ops.wavespeed.residual_distance(result, stored), moments, total, result, again, changed, base
 
@@ -491,7 +504,9 @@ def test_meta_device() -> None:
     assert LOADED.distance(tensor, tensor).shape == (2,)
     assert LOADED.finish(tensor, tensor).shape == (1,)
     assert LOADED.subtract(tensor, tensor, tensor).shape == (1,)
-    assert LOADED.advance(tensor, operations.new_difference(tensor), tensor, tensor).shape == (1,)
+    difference = operations.new_difference(tensor)
+    assert LOADED.advance(tensor, difference, tensor, tensor).shape == (1,)
+    assert LOADED.extrapolate(tensor, tensor, difference, difference, 1.0, 1.0).shape == (2, 3)
     assert LOADED.apply(tensor, tensor).shape == (2, 3)
     with pytest.raises(RuntimeError, match="same shape"):
         LOADED.apply(tensor, torch.empty(3, device="meta"))
