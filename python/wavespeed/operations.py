@@ -283,7 +283,7 @@ def extrapolate_residual_(
     work = hidden.contiguous()
     flat, change = work.view(-1), residual.reshape(-1)
     for part, groups in _parts(len(flat)):
-        total = flat[part].float() + change[part]
+        total = flat[part].to(_wide(hidden.dtype)) + change[part]
         for difference, weight in ((d1, w1), (d2, w2)):
             factors = (difference[groups] * weight).repeat_interleave(DIFFERENCE_GROUP)[: len(total)]
             total += _values(difference, len(flat))[part] * factors
@@ -421,6 +421,21 @@ OPERATORS = (
 )
 
 
+MEMBERS = (
+    "distance",
+    "finish",
+    "apply",
+    "apply_in_place",
+    "moments",
+    "combine_in_place",
+    "subtract",
+    "advance",
+    "extrapolate",
+    "extrapolate_in_place",
+)
+"""What Operations calls each of OPERATORS, in their order."""
+
+
 def _load_shim(core: ModuleType | None) -> str:
     """Registers the operators with native CPU kernels. Returns why that is impossible, or an empty text."""
     if core is None:
@@ -482,34 +497,13 @@ def load(core: ModuleType | None) -> Operations:
         # Whatever a torch release does to registration, the arithmetic works without.
         reason = f"torch does not take the operators of this pack: {str(problem).rstrip('.')}"
         functions = [operator.expression for operator in OPERATORS]
-    (
-        distance,
-        finish,
-        apply,
-        apply_in_place,
-        moments,
-        combine,
-        subtract,
-        advance,
-        extrapolate,
-        extrapolate_in_place,
-    ) = functions
     if reason:
         executor = f"torch expressions, because {reason}"
     else:
         kernels = "of another copy of this pack" if others_came_first else f"({_level(core)})"
         executor = f"native CPU kernels {kernels}, and torch expressions on other devices"
     return Operations(
-        distance=distance,
-        finish=finish,
-        apply=apply,
-        apply_in_place=apply_in_place,
-        moments=moments,
-        combine_in_place=combine,
-        subtract=subtract,
-        advance=advance,
-        extrapolate=extrapolate,
-        extrapolate_in_place=extrapolate_in_place,
+        **dict(zip(MEMBERS, functions, strict=True)),
         new_difference=new_difference,
         complete=complete,
         read=read,
