@@ -243,6 +243,22 @@ def test_extrapolate(executor: Any, dtype: torch.dtype, layout: str) -> None:
     torch.testing.assert_close(hidden.double(), exact, rtol=rounding, atol=1e-5, check_stride=False)
 
 
+@dtypes
+def test_expressions_go_through_large_differences_in_parts(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 7 * operations.DIFFERENCE_GROUP + 3
+    hidden, start, end = (numbers(n).to(dtype) for _ in range(3))
+    results = []
+    for part in (operations.PART, 2 * operations.DIFFERENCE_GROUP):
+        monkeypatch.setattr(operations, "PART", part)
+        residual, difference = torch.ones(n), torch.zeros_like(operations.new_difference(hidden))
+        total = EXPRESSIONS.advance(residual, difference, start, end)
+        extrapolated = EXPRESSIONS.extrapolate(hidden, residual, difference, difference, 1.5, -0.25)
+        results.append((total, residual, difference.view(torch.int32), extrapolated))
+    torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-6, atol=0)
+    for in_parts, at_once in zip(results[1][1:], results[0][1:], strict=True):
+        assert torch.equal(in_parts, at_once)
+
+
 @executors
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_difference_that_is_not_finite_is_nan_in_its_group_only(executor: Any, value: float) -> None:
