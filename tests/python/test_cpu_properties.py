@@ -131,3 +131,16 @@ def test_combining_rounds_as_torch_does(case: Case) -> None:
         expected = expected + coefficient * residual
     LOADED.combine_in_place(hidden, *residuals, *coefficients)
     torch.testing.assert_close(hidden, expected.to(hidden.dtype), rtol=0, atol=0, equal_nan=True, check_stride=False)
+
+
+@settings(deadline=None, max_examples=100)
+@given(case=cases(ANYTHING))
+def test_extrapolating_rounds_as_torch_does(case: Case) -> None:
+    (hidden,) = kernel_cases.operands(case, 1, getattr(torch, case.dtype))
+    residual, newer, older = kernel_cases.operands(case, 3, torch.float32)
+    differences = [operations.new_difference(residual) for _ in range(2)]
+    for difference, change in zip(differences, (newer, older), strict=True):
+        LOADED.advance(torch.zeros(case.n), difference, torch.zeros(case.n), change)
+    expected = operations.extrapolate_residual(hidden, residual, *differences, 1.5, -0.75)
+    LOADED.extrapolate_in_place(hidden, residual, *differences, 1.5, -0.75)
+    torch.testing.assert_close(hidden, expected, rtol=0, atol=0, equal_nan=True, check_stride=False)
