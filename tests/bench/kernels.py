@@ -108,7 +108,7 @@ class Kernel:
         return n * (self.states * dtype.itemsize + self.wides * 4 + self.bytes)
 
 
-# For the forecast, which Comfy-WaveSpeed does not have, the first is what the residual alone would take, or fp32 ones.
+# For the forecast, which Comfy-WaveSpeed does not have, the first takes differences in the model's dtype.
 KERNELS = (
     Kernel("distance", wavespeed_distance, operations.residual_distance, 2, 0, "read"),
     Kernel("moments", operations.residual_moments, operations.residual_moments, 4, 0, "read"),
