@@ -28,6 +28,14 @@ typedef struct ws_core_api {
                              const void *const stored[WS_HISTORY], size_t n, ws_moments *out);
     void (*residual_combine)(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
                              const float *const residuals[WS_HISTORY], const float coefficients[WS_HISTORY], size_t n);
+    double (*residual_subtract)(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, const void *start,
+                                const void *end, size_t n);
+    double (*residual_advance)(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, float *difference,
+                               const void *start, const void *end, size_t n);
+    void (*residual_extrapolate)(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
+                                 const float *residual, const float *const differences[WS_DIFFERENCES],
+                                 const float weights[WS_DIFFERENCES], size_t n);
+    size_t (*difference_size)(size_t n);
 } ws_core_api;
 
 typedef enum ws_torch_result {

@@ -20,7 +20,8 @@ extern "C" {
 enum {
     WS_KERNEL_LANES = 32,
     WS_KERNEL_BLOCK = 4096,
-    WS_KERNEL_CHUNK = 65536
+    WS_KERNEL_CHUNK = 65536,
+    WS_KERNEL_GROUP = 512 /* elements of a difference that share a scale */
 };
 
 typedef enum ws_dtype {
@@ -45,6 +46,11 @@ typedef struct ws_moments {
     double ee, ed1, ed2, d1d1, d1d2, d2d2;
 } ws_moments;
 
+/* The differences between neighbouring ones of them, newest first. Each is kept in 8 bits: element i is
+ * scales[i / WS_KERNEL_GROUP] * values[i], where the largest magnitude of a group has the value 127. A group with something
+ * that is not finite has the scale NaN; one whose magnitudes are all below 2^-100 is zero. */
+enum { WS_DIFFERENCES = WS_HISTORY - 1 };
+
 /* One level. Each function handles one chunk, n <= WS_KERNEL_CHUNK elements; pointers need only the alignment of their
  * element type. */
 typedef struct ws_kernels {
@@ -63,6 +69,17 @@ typedef struct ws_kernels {
     /* out[i] = ((hidden[i] + c[0] r[0][i]) + c[1] r[1][i]) + c[2] r[2][i], likewise in fp32 and rounded once. */
     void (*combine[WS_DTYPE_COUNT])(void *out, const void *hidden, const float *const residuals[WS_HISTORY],
                                     const float coefficients[WS_HISTORY], size_t n);
+
+    /* residual[i] = end[i] - start[i] in fp32; returns sum |residual|. */
+    double (*subtract[WS_DTYPE_COUNT])(float *residual, const void *start, const void *end, size_t n);
+
+    /* The same where residual holds the residual before: how it changed goes to scales and values. */
+    double (*advance[WS_DTYPE_COUNT])(float *residual, float *scales, int8_t *values, const void *start, const void *end, size_t n);
+
+    /* out[i] = ((hidden[i] + residual[i]) + (w[0] scale) value) + (w[1] scale) value of the two differences, in fp32 and
+     * rounded once. out may equal hidden. */
+    void (*extrapolate[WS_DTYPE_COUNT])(void *out, const void *hidden, const float *residual, const float *const scales[WS_DIFFERENCES],
+                                        const int8_t *const values[WS_DIFFERENCES], const float weights[WS_DIFFERENCES], size_t n);
 } ws_kernels;
 
 /* The levels that this machine can run, best first ("avx512", "avx2", "neon", "scalar"); NULL from the last one on. */
@@ -90,8 +107,11 @@ typedef struct ws_cpu_executor {
  *   the residual end - base, also fp32. hidden + residual is end again: for 16-bit models bit for bit while |residual| is
  *   at most 2^14 (bf16) or 2^11 (fp16) times |end|, else within 2^-23 of |residual| + |end|. base and end must not
  *   overlap. Returns sum |residual|.
+ * ws_residual_subtract: the same from a hidden state that was kept in the model's dtype. residual must not overlap the others.
  * ws_residual_apply: out of place, or in place when out == hidden.
- * ws_residual_moments, ws_residual_combine: the same two for a forecast from three stored evaluations. */
+ * ws_residual_moments, ws_residual_combine: the same two for a forecast from three stored evaluations.
+ * ws_residual_advance, ws_residual_extrapolate: a history of the newest residual and its differences, of ws_difference_size(n)
+ *   floats each. residual and difference must not overlap the others. */
 void ws_residual_distance(const ws_cpu_executor *executor, ws_dtype dtype, const void *a, const void *b, size_t n, ws_sums *out);
 double ws_residual_finish(const ws_cpu_executor *executor, ws_dtype dtype, float *base, const void *end, size_t n);
 void ws_residual_apply(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden, const float *residual,
@@ -100,6 +120,15 @@ void ws_residual_moments(const ws_cpu_executor *executor, ws_dtype dtype, const 
                          size_t n, ws_moments *out);
 void ws_residual_combine(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
                          const float *const residuals[WS_HISTORY], const float coefficients[WS_HISTORY], size_t n);
+double ws_residual_subtract(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, const void *start,
+                            const void *end, size_t n);
+double ws_residual_advance(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, float *difference, const void *start,
+                           const void *end, size_t n);
+void ws_residual_extrapolate(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden, const float *residual,
+                             const float *const differences[WS_DIFFERENCES], const float weights[WS_DIFFERENCES], size_t n);
+
+/* The memory of one difference of n elements, in floats: the scales, then the values, four in the place of a float. */
+size_t ws_difference_size(size_t n);
 
 #ifdef __cplusplus
 }

@@ -13,7 +13,17 @@ and belong to the process: a second copy of the pack uses those of the first.
         sums about the probe and three stored ones, newest first, shape (8,): the members of ws_moments in kernels.h
     combine_residuals_(hidden!, r1, r2, r3, c1, c2, c3)
         hidden + c1 r1 + c2 r2 + c3 r3 (residuals float32), in place
+    subtract_states_(residual!, start, end)
+        residual (float32) becomes end - start; returns sum|residual|, shape (1,)
+    advance_residual_(residual!, difference!, start, end)
+        the same where residual holds the residual before; difference becomes how it changed
+    extrapolate_residual(hidden, residual, d1, d2, w1, w2)
+        hidden + residual + w1 d1 + w2 d2 in hidden's dtype: a new contiguous tensor
+    extrapolate_residual_(hidden!, residual, d1, d2, w1, w2)
+        the same in place
 
+A difference is kept in 8 bits with a scale per DIFFERENCE_GROUP elements, in one float32 tensor that new_difference()
+makes: the scales, then the values, four in the place of a float (ws_difference_size in kernels.h).
 Both tensors have the same shape. Dtypes: float32, bfloat16, float16, float64. All arithmetic is done in float32 or
 better and rounded once. Sums have the dtype sum_dtype(device).
 """
@@ -41,6 +51,13 @@ SUPPORTED_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torc
 Streams = tuple[Any, ...]
 """Tensors of any shape with the same batch, or tuples of such; what a block calls its hidden states."""
 
+DIFFERENCE_GROUP = 512
+"""Elements that share a scale, in memory order: WS_KERNEL_GROUP in kernels.h."""
+LARGEST_VALUE = 127
+SMALLEST_DIFFERENCE = 2.0**-100
+PART = DIFFERENCE_GROUP << 15
+"""Elements of which the expressions for differences make float32 copies at a time."""
+
 DEVICES_WITH_FLOAT64 = frozenset({"cpu", "cuda", "meta"})
 
 
@@ -54,6 +71,12 @@ class Operations:
     apply_in_place: Callable[[torch.Tensor, torch.Tensor], None]
     moments: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     combine_in_place: Callable[..., None]
+    subtract: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    advance: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    extrapolate: Callable[..., torch.Tensor]
+    extrapolate_in_place: Callable[..., None]
+    new_difference: Callable[[torch.Tensor], torch.Tensor]
+    complete: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor | None]
     read: Callable[[list[torch.Tensor]], list[float]]
     copy_to_float32: Callable[[torch.Tensor], torch.Tensor]
     pack: Callable[[Streams], torch.Tensor]
@@ -108,6 +131,33 @@ def _check_finish(base: torch.Tensor, end: torch.Tensor) -> None:
 def _check_apply(hidden: torch.Tensor, residual: torch.Tensor) -> None:
     _check(hidden, residual)
     _check_float32(residual, "residual")
+
+
+def _check_subtract(residual: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> None:
+    _check(residual, start)
+    _check_float32(residual, "residual")
+    _check(start, end)
+    if start.dtype != end.dtype:
+        raise RuntimeError(f"both states must have the same dtype, and these have {start.dtype} and {end.dtype}.")
+
+
+def _check_difference(difference: torch.Tensor, like: torch.Tensor) -> None:
+    _check_float32(difference, "difference")
+    size = _difference_size(like.numel())
+    if difference.shape != (size,) or not difference.is_contiguous():
+        shape = tuple(difference.shape)
+        raise RuntimeError(f"a difference of this tensor has the shape ({size}), and this one has {shape}.")
+
+
+def _check_advance(residual: torch.Tensor, difference: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> None:
+    _check_subtract(residual, start, end)
+    _check_difference(difference, residual)
+
+
+def _check_extrapolate(hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor) -> None:
+    _check_apply(hidden, residual)
+    _check_difference(d1, hidden)
+    _check_difference(d2, hidden)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -167,6 +217,82 @@ def combine_residuals_(
     hidden.copy_(hidden.to(_wide(hidden.dtype)).add(r1, alpha=c1).add_(r2, alpha=c2).add_(r3, alpha=c3))
 
 
+def subtract_states_(residual: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    _check_subtract(residual, start, end)
+    return finish_residual_(residual.copy_(start), end)
+
+
+def _groups(n: int | torch.SymInt) -> Any:
+    return (n + DIFFERENCE_GROUP - 1) // DIFFERENCE_GROUP
+
+
+def _difference_size(n: int | torch.SymInt) -> Any:
+    return _groups(n) + (n + 3) // 4
+
+
+def _values(difference: torch.Tensor, n: int) -> torch.Tensor:
+    return difference[_groups(n) :].view(torch.int8)[:n]
+
+
+def _parts(n: int) -> list[tuple[slice, slice]]:
+    """Of n elements and of their groups."""
+    return [(slice(i, min(i + PART, n)), slice(_groups(i), _groups(min(i + PART, n)))) for i in range(0, n, PART)]
+
+
+def _pack(change: torch.Tensor, scales: torch.Tensor, values: torch.Tensor) -> None:
+    """change (n,) becomes scales (groups,) and values (n,)."""
+    n = len(change)
+    rows = torch.nn.functional.pad(change, (0, _groups(n) * DIFFERENCE_GROUP - n)).view(-1, DIFFERENCE_GROUP)
+    largest = rows.abs().amax(-1)
+    finite = largest.isfinite()
+    used = finite & (largest >= SMALLEST_DIFFERENCE)
+    unused = torch.where(finite, 0.0, float("nan"))
+    scales.copy_(torch.where(used, largest / LARGEST_VALUE, unused))
+    rounded = (rows * (LARGEST_VALUE / largest)[:, None]).round_()
+    values.copy_(torch.where(used[:, None], rounded, 0.0).flatten()[:n])
+
+
+def advance_residual_(
+    residual: torch.Tensor, difference: torch.Tensor, start: torch.Tensor, end: torch.Tensor
+) -> torch.Tensor:
+    _check_advance(residual, difference, start, end)
+    work = residual.contiguous()
+    flat, before, after = work.view(-1), start.reshape(-1), end.reshape(-1)
+    values, total = _values(difference, len(flat)), residual.new_zeros((), dtype=sum_dtype(residual.device))
+    for part, groups in _parts(len(flat)):
+        now = after[part].float() - before[part].float()
+        _pack(now - flat[part], difference[groups], values[part])
+        flat[part] = now
+        total += _total(now.abs_())
+    if work is not residual:
+        residual.copy_(work)
+    return total.reshape(1)
+
+
+def extrapolate_residual(
+    hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
+) -> torch.Tensor:
+    out = hidden.clone(memory_format=torch.contiguous_format)
+    extrapolate_residual_(out, residual, d1, d2, w1, w2)
+    return out
+
+
+def extrapolate_residual_(
+    hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
+) -> None:
+    _check_extrapolate(hidden, residual, d1, d2)
+    work = hidden.contiguous()
+    flat, change = work.view(-1), residual.reshape(-1)
+    for part, groups in _parts(len(flat)):
+        total = flat[part].to(_wide(hidden.dtype)) + change[part]
+        for difference, weight in ((d1, w1), (d2, w2)):
+            factors = (difference[groups] * weight).repeat_interleave(DIFFERENCE_GROUP)[: len(total)]
+            total += _values(difference, len(flat))[part] * factors
+        flat[part] = total
+    if work is not hidden:
+        hidden.copy_(work)
+
+
 # ---- Their shapes, for torch.compile and the meta device -------------------------------------------------------------
 
 
@@ -200,6 +326,31 @@ def _fake_combine_residuals_(
 ) -> None:
     for residual in (r1, r2, r3):
         _check_apply(hidden, residual)
+
+
+def _fake_subtract_states_(residual: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    _check_subtract(residual, start, end)
+    return residual.new_empty((1,), dtype=sum_dtype(residual.device))
+
+
+def _fake_advance_residual_(
+    residual: torch.Tensor, difference: torch.Tensor, start: torch.Tensor, end: torch.Tensor
+) -> torch.Tensor:
+    _check_advance(residual, difference, start, end)
+    return residual.new_empty((1,), dtype=sum_dtype(residual.device))
+
+
+def _fake_extrapolate_residual(
+    hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
+) -> torch.Tensor:
+    _check_extrapolate(hidden, residual, d1, d2)
+    return torch.empty_like(hidden, memory_format=torch.contiguous_format)
+
+
+def _fake_extrapolate_residual_(
+    hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
+) -> None:
+    _check_extrapolate(hidden, residual, d1, d2)
 
 
 # ---- Registration ----------------------------------------------------------------------------------------------------
@@ -244,7 +395,46 @@ OPERATORS = (
         combine_residuals_,
         _fake_combine_residuals_,
     ),
+    _Operator(
+        "subtract_states_",
+        "(Tensor(a!) residual, Tensor start, Tensor end) -> Tensor",
+        subtract_states_,
+        _fake_subtract_states_,
+    ),
+    _Operator(
+        "advance_residual_",
+        "(Tensor(a!) residual, Tensor(b!) difference, Tensor start, Tensor end) -> Tensor",
+        advance_residual_,
+        _fake_advance_residual_,
+    ),
+    _Operator(
+        "extrapolate_residual",
+        "(Tensor hidden, Tensor residual, Tensor d1, Tensor d2, float w1, float w2) -> Tensor",
+        extrapolate_residual,
+        _fake_extrapolate_residual,
+    ),
+    _Operator(
+        "extrapolate_residual_",
+        "(Tensor(a!) hidden, Tensor residual, Tensor d1, Tensor d2, float w1, float w2) -> ()",
+        extrapolate_residual_,
+        _fake_extrapolate_residual_,
+    ),
 )
+
+
+MEMBERS = (
+    "distance",
+    "finish",
+    "apply",
+    "apply_in_place",
+    "moments",
+    "combine_in_place",
+    "subtract",
+    "advance",
+    "extrapolate",
+    "extrapolate_in_place",
+)
+"""What Operations calls each of OPERATORS, in their order."""
 
 
 def _load_shim(core: ModuleType | None) -> str:
@@ -303,23 +493,20 @@ def load(core: ModuleType | None) -> Operations:
     others_came_first = all(operator.overload() is not None for operator in OPERATORS)
     try:
         reason = _register(core)
-        distance, finish, apply, apply_in_place, moments, combine = (operator.overload() for operator in OPERATORS)
+        functions = [operator.overload() for operator in OPERATORS]
     except Exception as problem:
         # Whatever a torch release does to registration, the arithmetic works without.
         reason = f"torch does not take the operators of this pack: {str(problem).rstrip('.')}"
-        distance, finish, apply, apply_in_place, moments, combine = (operator.expression for operator in OPERATORS)
+        functions = [operator.expression for operator in OPERATORS]
     if reason:
         executor = f"torch expressions, because {reason}"
     else:
         kernels = "of another copy of this pack" if others_came_first else f"({_level(core)})"
         executor = f"native CPU kernels {kernels}, and torch expressions on other devices"
     return Operations(
-        distance=distance,
-        finish=finish,
-        apply=apply,
-        apply_in_place=apply_in_place,
-        moments=moments,
-        combine_in_place=combine,
+        **dict(zip(MEMBERS, functions, strict=True)),
+        new_difference=new_difference,
+        complete=complete,
         read=read,
         copy_to_float32=copy_to_float32,
         pack=pack,
@@ -350,6 +537,11 @@ def read(tensors: list[torch.Tensor]) -> list[float]:
 def copy_to_float32(hidden: torch.Tensor) -> torch.Tensor:
     """A new contiguous float32 tensor, also when hidden is one already."""
     return hidden.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+
+def new_difference(like: torch.Tensor) -> torch.Tensor:
+    """Memory for a difference of residuals of this shape, on their device."""
+    return like.new_empty((_difference_size(like.numel()),), dtype=torch.float32)
 
 
 # ---- Streams: several hidden states kept as one tensor ---------------------------------------------------------------
@@ -414,6 +606,13 @@ def finish_part(base: torch.Tensor, end: torch.Tensor, at_tail: bool) -> torch.T
     base.zero_()
     part.copy_(difference)
     return _total(base.abs()).reshape(1)
+
+
+def complete(start: torch.Tensor, end: torch.Tensor, at_tail: bool) -> torch.Tensor | None:
+    """end (B, n, width) with the other tokens of start (B, N, width), whose residual is 0; None where it is no part."""
+    if take_part(start, end, at_tail).shape != end.shape or start.device != end.device:
+        return None
+    return replace_tokens(start.to(end.dtype), end, at_tail)
 
 
 # ---- Where the cache rests -------------------------------------------------------------------------------------------

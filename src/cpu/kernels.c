@@ -169,6 +169,91 @@ double ws_residual_finish(const ws_cpu_executor *executor, ws_dtype dtype, float
     return total;
 }
 
+/* ---- Subtract ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct subtract_operands {
+    const ws_kernels *kernels;
+    ws_dtype dtype;
+    float *residual;
+    const void *start, *end;
+    double part[ROUND];
+} subtract_operands;
+
+static void subtract_chunk(void *operands, size_t place, size_t start, size_t n) {
+    subtract_operands *const of = operands;
+    of->part[place] =
+        of->kernels->subtract[of->dtype](of->residual + start, at(of->start, of->dtype, start), at(of->end, of->dtype, start), n);
+}
+
+double ws_residual_subtract(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, const void *start,
+                            const void *end, size_t n) {
+    subtract_operands of;
+    of.kernels = kernels_of(executor);
+    of.dtype = dtype;
+    of.residual = residual;
+    of.start = start;
+    of.end = end;
+    chunk_loop loop = {subtract_chunk, &of, n, 0};
+    double total = 0.0;
+    for (size_t chunks; (chunks = run_round(executor, &loop)) > 0;) {
+        for (size_t i = 0; i < chunks; ++i) {
+            total += of.part[i];
+        }
+    }
+    return total;
+}
+
+/* ---- Advance ----------------------------------------------------------------------------------------------------------- */
+
+static size_t groups(size_t n) {
+    return n / WS_KERNEL_GROUP + (n % WS_KERNEL_GROUP != 0);
+}
+
+size_t ws_difference_size(size_t n) {
+    return groups(n) + n / sizeof(float) + (n % sizeof(float) != 0);
+}
+
+/* A chunk begins with a group. */
+static size_t first_group(size_t start) {
+    return start / WS_KERNEL_GROUP;
+}
+
+typedef struct advance_operands {
+    const ws_kernels *kernels;
+    ws_dtype dtype;
+    float *residual, *scales;
+    int8_t *values;
+    const void *start, *end;
+    double part[ROUND];
+} advance_operands;
+
+static void advance_chunk(void *operands, size_t place, size_t start, size_t n) {
+    advance_operands *const of = operands;
+    of->part[place] =
+        of->kernels->advance[of->dtype](of->residual + start, of->scales + first_group(start), of->values + start,
+                                        at(of->start, of->dtype, start), at(of->end, of->dtype, start), n);
+}
+
+double ws_residual_advance(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, float *difference, const void *start,
+                           const void *end, size_t n) {
+    advance_operands of;
+    of.kernels = kernels_of(executor);
+    of.dtype = dtype;
+    of.residual = residual;
+    of.scales = difference;
+    of.values = (int8_t *)(difference + groups(n));
+    of.start = start;
+    of.end = end;
+    chunk_loop loop = {advance_chunk, &of, n, 0};
+    double total = 0.0;
+    for (size_t chunks; (chunks = run_round(executor, &loop)) > 0;) {
+        for (size_t i = 0; i < chunks; ++i) {
+            total += of.part[i];
+        }
+    }
+    return total;
+}
+
 /* ---- Apply and combine -------------------------------------------------------------------------------------------------- */
 
 typedef struct apply_operands {
@@ -217,6 +302,40 @@ void ws_residual_combine(const ws_cpu_executor *executor, ws_dtype dtype, void *
                          const float *const residuals[WS_HISTORY], const float coefficients[WS_HISTORY], size_t n) {
     combine_operands of = {kernels_of(executor), dtype, out, hidden, residuals, coefficients};
     chunk_loop loop = {combine_chunk, &of, n, 0};
+    while (run_round(executor, &loop) > 0) {
+    }
+}
+
+/* ---- Extrapolate -------------------------------------------------------------------------------------------------------- */
+
+typedef struct extrapolate_operands {
+    const ws_kernels *kernels;
+    ws_dtype dtype;
+    void *out;
+    const void *hidden;
+    const float *residual;
+    const float *const *differences;
+    const float *weights;
+    size_t n;
+} extrapolate_operands;
+
+static void extrapolate_chunk(void *operands, size_t place, size_t start, size_t n) {
+    const extrapolate_operands *const of = operands;
+    (void)place;
+    const float *scales[WS_DIFFERENCES];
+    const int8_t *values[WS_DIFFERENCES];
+    for (size_t i = 0; i < WS_DIFFERENCES; ++i) {
+        scales[i] = of->differences[i] + first_group(start);
+        values[i] = (const int8_t *)(of->differences[i] + groups(of->n)) + start;
+    }
+    of->kernels->extrapolate[of->dtype](writable_at(of->out, of->dtype, start), at(of->hidden, of->dtype, start), of->residual + start,
+                                        scales, values, of->weights, n);
+}
+
+void ws_residual_extrapolate(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden, const float *residual,
+                             const float *const differences[WS_DIFFERENCES], const float weights[WS_DIFFERENCES], size_t n) {
+    extrapolate_operands of = {kernels_of(executor), dtype, out, hidden, residual, differences, weights, n};
+    chunk_loop loop = {extrapolate_chunk, &of, n, 0};
     while (run_round(executor, &loop) > 0) {
     }
 }

@@ -35,6 +35,10 @@ static inline vector magnitude(vector a) {
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
 }
 
+static inline vector larger(vector a, vector b) {
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+
 static inline vector load_f32(const float *source) {
     return _mm256_loadu_ps(source);
 }
@@ -67,6 +71,16 @@ static inline void store_bf16(uint16_t *target, vector value) {
 
 static inline void store_f16(uint16_t *target, vector value) {
     _mm_storeu_si128((__m128i *)target, _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+}
+
+static inline vector load_i8(const int8_t *source) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)source)));
+}
+
+static inline void store_i8(int8_t *target, vector value) {
+    const __m256i wide = _mm256_cvtps_epi32(value);
+    const __m128i narrow = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    _mm_storel_epi64((__m128i *)target, _mm_packs_epi16(narrow, narrow));
 }
 
 #include "cpu/kernels_level.h"

@@ -35,6 +35,10 @@ static inline vector magnitude(vector a) {
     return _mm512_abs_ps(a);
 }
 
+static inline vector larger(vector a, vector b) {
+    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+
 static inline vector load_f32(const float *source) {
     return _mm512_loadu_ps(source);
 }
@@ -65,6 +69,14 @@ static inline void store_bf16(uint16_t *target, vector value) {
 
 static inline void store_f16(uint16_t *target, vector value) {
     _mm256_storeu_si256((__m256i *)target, _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+}
+
+static inline vector load_i8(const int8_t *source) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)source)));
+}
+
+static inline void store_i8(int8_t *target, vector value) {
+    _mm_storeu_si128((__m128i *)target, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(value)));
 }
 
 #include "cpu/kernels_level.h"

@@ -2,6 +2,7 @@
 #include <arm_neon.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef float32x4_t vector;
 
@@ -34,6 +35,10 @@ static inline vector magnitude(vector a) {
     return vabsq_f32(a);
 }
 
+static inline vector larger(vector a, vector b) {
+    return vreinterpretq_f32_u32(vmaxq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)));
+}
+
 static inline vector load_f32(const float *source) {
     return vld1q_f32(source);
 }
@@ -62,6 +67,18 @@ static inline void store_bf16(uint16_t *target, vector value) {
 
 static inline void store_f16(uint16_t *target, vector value) {
     vst1_u16(target, vreinterpret_u16_f16(vcvt_f16_f32(value)));
+}
+
+static inline vector load_i8(const int8_t *source) {
+    int32_t bytes;
+    memcpy(&bytes, source, sizeof(bytes));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes))))));
+}
+
+static inline void store_i8(int8_t *target, vector value) {
+    const int16x4_t narrow = vqmovn_s32(vcvtnq_s32_f32(value));
+    const int32_t bytes = vget_lane_s32(vreinterpret_s32_s8(vqmovn_s16(vcombine_s16(narrow, narrow))), 0);
+    memcpy(target, &bytes, sizeof(bytes));
 }
 
 #include "cpu/kernels_level.h"

@@ -34,6 +34,10 @@ static inline vector magnitude(vector a) {
     return fabsf(a);
 }
 
+static inline vector larger(vector a, vector b) {
+    return ws_bits_of_f32(a) > ws_bits_of_f32(b) ? a : b;
+}
+
 static inline vector load_f32(const float *source) {
     return *source;
 }
@@ -56,6 +60,16 @@ static inline void store_bf16(uint16_t *target, vector value) {
 
 static inline void store_f16(uint16_t *target, vector value) {
     *target = ws_f16_from_f32(value);
+}
+
+static inline vector load_i8(const int8_t *source) {
+    return (float)*source;
+}
+
+/* Adding 1.5 * 2^23 rounds to an integer, which is then in the lower bits of the sum. */
+static inline void store_i8(int8_t *target, vector value) {
+    const uint32_t bits = ws_bits_of_f32(value + 0x1.8p23f);
+    *target = (int8_t)((int32_t)(bits & 0x007FFFFF) - 0x00400000);
 }
 
 #include "cpu/kernels_level.h"

@@ -140,6 +140,94 @@ static double NAME(finish)(float *base, const void *end_state, size_t n) {
     return sum_lanes(total);
 }
 
+static inline void NAME(subtract_row)(float *residual, const ELEMENT *start, const ELEMENT *end, vector sum[VECTORS]) {
+    for (size_t v = 0; v < VECTORS; ++v) {
+        const vector difference = subtract(LOAD(end + v * WIDTH), LOAD(start + v * WIDTH));
+        store_f32(residual + v * WIDTH, difference);
+        sum[v] = add(sum[v], magnitude(difference));
+    }
+}
+
+static double NAME(subtract)(float *residual, const void *start_state, const void *end_state, size_t n) {
+    const ELEMENT *const before = start_state;
+    const ELEMENT *const after = end_state;
+    double total[WS_KERNEL_LANES] = {0};
+    for (size_t start = 0; start < n; start += WS_KERNEL_BLOCK) {
+        const size_t end = block_end(start, n);
+        vector sum[VECTORS];
+        clear(sum);
+        size_t i = start;
+        for (; i + WS_KERNEL_LANES <= end; i += WS_KERNEL_LANES) {
+            NAME(subtract_row)(residual + i, before + i, after + i, sum);
+        }
+        if (i < end) {
+            float residual_row[WS_KERNEL_LANES];
+            ELEMENT rows[2][WS_KERNEL_LANES];
+            NAME(copy_short_row)(rows[0], before + i, end - i);
+            NAME(copy_short_row)(rows[1], after + i, end - i);
+            NAME(subtract_row)(residual_row, rows[0], rows[1], sum);
+            memcpy(residual + i, residual_row, (end - i) * sizeof(float));
+        }
+        fold(total, sum);
+    }
+    return sum_lanes(total);
+}
+
+static inline void NAME(advance_row)(float *residual, float *difference, const ELEMENT *start, const ELEMENT *end,
+                                     vector sum[VECTORS], vector largest[VECTORS]) {
+    for (size_t v = 0; v < VECTORS; ++v) {
+        const vector now = subtract(LOAD(end + v * WIDTH), LOAD(start + v * WIDTH));
+        const vector change = subtract(now, load_f32(residual + v * WIDTH));
+        store_f32(residual + v * WIDTH, now);
+        store_f32(difference + v * WIDTH, change);
+        sum[v] = add(sum[v], magnitude(now));
+        largest[v] = larger(largest[v], magnitude(change));
+    }
+}
+
+/* One group, n elements of it. Returns its scale. */
+static inline float NAME(advance_group)(float *residual, int8_t *values, const ELEMENT *start, const ELEMENT *end, size_t n,
+                                        vector sum[VECTORS]) {
+    float difference[WS_KERNEL_GROUP];
+    vector largest[VECTORS];
+    clear(largest);
+    size_t i = 0;
+    for (; i + WS_KERNEL_LANES <= n; i += WS_KERNEL_LANES) {
+        NAME(advance_row)(residual + i, difference + i, start + i, end + i, sum, largest);
+    }
+    if (i == n) {
+        return pack_group(values, difference, n, largest_of(largest));
+    }
+    float residual_row[WS_KERNEL_LANES];
+    ELEMENT rows[2][WS_KERNEL_LANES];
+    int8_t packed[WS_KERNEL_GROUP];
+    copy_short_row_f32(residual_row, residual + i, n - i);
+    NAME(copy_short_row)(rows[0], start + i, n - i);
+    NAME(copy_short_row)(rows[1], end + i, n - i);
+    NAME(advance_row)(residual_row, difference + i, rows[0], rows[1], sum, largest);
+    memcpy(residual + i, residual_row, (n - i) * sizeof(float));
+    const float scale = pack_group(packed, difference, i + WS_KERNEL_LANES, largest_of(largest));
+    memcpy(values, packed, n);
+    return scale;
+}
+
+static double NAME(advance)(float *residual, float *scales, int8_t *values, const void *start_state, const void *end_state, size_t n) {
+    const ELEMENT *const before = start_state;
+    const ELEMENT *const after = end_state;
+    double total[WS_KERNEL_LANES] = {0};
+    for (size_t start = 0; start < n; start += WS_KERNEL_BLOCK) {
+        const size_t end = block_end(start, n);
+        vector sum[VECTORS];
+        clear(sum);
+        for (size_t i = start; i < end; i += WS_KERNEL_GROUP) {
+            scales[i / WS_KERNEL_GROUP] =
+                NAME(advance_group)(residual + i, values + i, before + i, after + i, group_end(i, end) - i, sum);
+        }
+        fold(total, sum);
+    }
+    return sum_lanes(total);
+}
+
 /* out may equal hidden: a row is read before it is written. */
 static inline void NAME(apply_row)(ELEMENT *out, const ELEMENT *hidden, const float *residual) {
     vector sum[VECTORS];
@@ -202,6 +290,47 @@ static void NAME(combine)(void *out, const void *hidden, const float *const resi
         copy_short_row_f32(rows[2], third + i, n - i);
         NAME(combine_row)(row, row, rows[0], rows[1], rows[2], factors);
         memcpy(target + i, row, (n - i) * sizeof(ELEMENT));
+    }
+}
+
+static inline void NAME(extrapolate_row)(ELEMENT *out, const ELEMENT *hidden, const float *residual, const int8_t *newer,
+                                         const int8_t *older, vector newer_factor, vector older_factor) {
+    vector sum[VECTORS];
+    for (size_t v = 0; v < VECTORS; ++v) {
+        sum[v] = add(LOAD(hidden + v * WIDTH), load_f32(residual + v * WIDTH));
+        sum[v] = add(sum[v], multiply(newer_factor, load_i8(newer + v * WIDTH)));
+        sum[v] = add(sum[v], multiply(older_factor, load_i8(older + v * WIDTH)));
+    }
+    for (size_t v = 0; v < VECTORS; ++v) {
+        STORE(out + v * WIDTH, sum[v]);
+    }
+}
+
+static void NAME(extrapolate)(void *out, const void *hidden, const float *residual, const float *const scales[WS_DIFFERENCES],
+                              const int8_t *const values[WS_DIFFERENCES], const float weights[WS_DIFFERENCES], size_t n) {
+    ELEMENT *const target = out;
+    const ELEMENT *const source = hidden;
+    const int8_t *const newer = values[0];
+    const int8_t *const older = values[1];
+    for (size_t start = 0; start < n; start += WS_KERNEL_GROUP) {
+        const size_t end = group_end(start, n);
+        const vector newer_factor = broadcast(weights[0] * scales[0][start / WS_KERNEL_GROUP]);
+        const vector older_factor = broadcast(weights[1] * scales[1][start / WS_KERNEL_GROUP]);
+        size_t i = start;
+        for (; i + WS_KERNEL_LANES <= end; i += WS_KERNEL_LANES) {
+            NAME(extrapolate_row)(target + i, source + i, residual + i, newer + i, older + i, newer_factor, older_factor);
+        }
+        if (i < end) {
+            ELEMENT row[WS_KERNEL_LANES];
+            float residual_row[WS_KERNEL_LANES];
+            int8_t values_rows[WS_DIFFERENCES][WS_KERNEL_LANES] = {{0}};
+            NAME(copy_short_row)(row, source + i, end - i);
+            copy_short_row_f32(residual_row, residual + i, end - i);
+            memcpy(values_rows[0], newer + i, end - i);
+            memcpy(values_rows[1], older + i, end - i);
+            NAME(extrapolate_row)(row, row, residual_row, values_rows[0], values_rows[1], newer_factor, older_factor);
+            memcpy(target + i, row, (end - i) * sizeof(ELEMENT));
+        }
     }
 }
 

@@ -13,6 +13,7 @@ void ws_entries_drop(SessionObject *session, int32_t slot) {
         Py_CLEAR(session->residual[slot][i]);
         Py_CLEAR(session->residual_sum[slot][i]);
     }
+    Py_CLEAR(session->start[slot]);
 }
 
 void ws_entries_drop_all(SessionObject *session) {
@@ -72,13 +73,12 @@ static int fits(const SessionObject *session, int32_t slot, PyObject *hidden, Py
             session->residual_sum[slot][i] == NULL) {
             return 0;
         }
-        const int probe_fits = fits_one(session, probe, session->probe[slot][i], names, names->dtype);
-        const int fit = probe_fits != 1 ? probe_fits : fits_one(session, hidden, session->residual[slot][i], names, NULL);
+        const int fit = fits_one(session, probe, session->probe[slot][i], names, names->dtype);
         if (fit != 1) {
             return fit;
         }
     }
-    return 1;
+    return fits_one(session, hidden, session->residual[slot][0], names, NULL); /* differences are as large as it is */
 }
 
 static int all_fit(SessionObject *session, PyObject *hidden, PyObject *probe, Py_ssize_t rows, const ws_names *names) {
@@ -194,43 +194,58 @@ static int measure(SessionObject *session, PyObject *probe, Py_ssize_t rows, con
     return result;
 }
 
-/* Adds the residual, or its forecast, to one cond's rows in place. */
-static int advance_cond(SessionObject *session, int32_t slot, PyObject *rows) {
-    PyObject *history[WS_HISTORY]; /* new */
-    if (history_at_hand(session, session->residual[slot], rows, history) != 0) {
-        return -1;
-    }
+/* What is added is R + w1 (R - R2) + w2 (R2 - R3), and the session's coefficients are those of R, R2 and R3. New reference. */
+static PyObject *extrapolate(const SessionObject *session, int32_t slot, PyObject *rows, PyObject *residual, bool in_place) {
+    PyObject *const operation = in_place ? session->extrapolate_in_place : session->extrapolate;
+    PyObject *const *const stored = session->residual[slot];
+    const bool has_older = session->call.points == WS_HISTORY; /* else w2 is 0 */
+    PyObject *const newer = at_hand(session, stored[1], rows);                                    /* new */
+    PyObject *const older = newer == NULL ? NULL : at_hand(session, stored[has_older ? 2 : 1], rows); /* new */
     const float *const c = session->call.coefficient;
-    PyObject *const none = /* new */
-        session->history == 1
-            ? PyObject_CallFunctionObjArgs(session->apply_in_place, rows, history[0], NULL)
-            : PyObject_CallFunction(session->combine_in_place, "OOOOddd", rows, history[0], history[1], history[2],
-                                    (double)c[0], (double)c[1], (double)c[2]);
-    release_history(history);
-    Py_XDECREF(none);
-    return none == NULL ? -1 : 0;
+    PyObject *const result = older == NULL ? NULL
+                                           : PyObject_CallFunction(operation, "OOOOdd", rows, residual, newer, older,
+                                                                   (double)c[0] - 1.0, -(double)c[2]);
+    Py_XDECREF(newer);
+    Py_XDECREF(older);
+    return result;
+}
+
+/* One cond's rows plus its residual, or the forecast of it. New reference: the sum, or None when it was formed in place. */
+static PyObject *add_residual(const SessionObject *session, int32_t slot, PyObject *rows, bool in_place) {
+    PyObject *const residual = at_hand(session, session->residual[slot][0], rows); /* new */
+    if (residual == NULL) {
+        return NULL;
+    }
+    PyObject *const result =
+        session->call.points > 1
+            ? extrapolate(session, slot, rows, residual, in_place)
+            : PyObject_CallFunctionObjArgs(in_place ? session->apply_in_place : session->apply, rows, residual, NULL);
+    Py_DECREF(residual);
+    return result;
+}
+
+/* New reference. */
+static PyObject *copy_of(PyObject *tensor, const ws_names *names) {
+    PyObject *const clone = PyObject_GetAttr(tensor, names->clone); /* new */
+    PyObject *const copy = clone == NULL ? NULL : PyObject_CallFunctionObjArgs(clone, NULL);
+    Py_XDECREF(clone);
+    return copy;
 }
 
 /* hidden + residual for the whole batch, as a new tensor: later in-place additions to the pass-through tensor (ControlNet, patches
  * between blocks) are already part of the residual and must not reach it. */
 static int reuse(SessionObject *session, PyObject *hidden, Py_ssize_t rows, const ws_names *names) {
     const Py_ssize_t conds = (Py_ssize_t)session->call.conds;
-    PyObject *state = NULL; /* new */
-    if (conds == 1 && session->history == 1) {
-        PyObject *const residual = at_hand(session, session->residual[session->call.slot[0]][0], hidden); /* new */
-        state = residual == NULL ? NULL : PyObject_CallFunctionObjArgs(session->apply, hidden, residual, NULL);
-        Py_XDECREF(residual);
-    } else {
-        PyObject *const clone = PyObject_GetAttr(hidden, names->clone); /* new */
-        state = clone == NULL ? NULL : PyObject_CallFunctionObjArgs(clone, NULL);
-        Py_XDECREF(clone);
-        for (Py_ssize_t i = 0; state != NULL && i < conds; ++i) {
-            PyObject *const view = cond_rows(session, state, i, conds, rows, names); /* new */
-            if (view == NULL || advance_cond(session, session->call.slot[i], view) != 0) {
-                Py_CLEAR(state);
-            }
-            Py_XDECREF(view);
+    const int32_t *const slot = session->call.slot;
+    PyObject *state = conds == 1 ? add_residual(session, slot[0], hidden, false) : copy_of(hidden, names); /* new */
+    for (Py_ssize_t i = 0; conds > 1 && state != NULL && i < conds; ++i) {
+        PyObject *const view = cond_rows(session, state, i, conds, rows, names);                          /* new */
+        PyObject *const none = view == NULL ? NULL : add_residual(session, slot[i], view, true); /* new */
+        if (none == NULL) {
+            Py_CLEAR(state);
         }
+        Py_XDECREF(none);
+        Py_XDECREF(view);
     }
     if (state == NULL) {
         return -1;
@@ -270,25 +285,44 @@ static void rotate(PyObject *history[WS_HISTORY], Py_ssize_t length) {
     history[0] = oldest;
 }
 
+/* The residual's memory holds its base, hidden in fp32, until the trunk ends. */
+static int store_base(SessionObject *session, int32_t slot, PyObject *hidden, const ws_names *names) {
+    PyObject **const residual = &session->residual[slot][0];
+    const int fits_in = *residual == NULL ? 0 : same_place(hidden, *residual, names);
+    return fits_in < 0 ? -1 : store(residual, hidden, session->copy_to_float32, fits_in == 1, names);
+}
+
+/* A history still needs its residual when the trunk ends, so the state that the new one is measured from is kept apart. */
+static int store_start(SessionObject *session, int32_t slot, PyObject *hidden, const ws_names *names) {
+    Py_CLEAR(session->start[slot]); /* of a call that was interrupted */
+    session->start[slot] = copy_of(hidden, names);
+    return session->start[slot] == NULL ? -1 : 0;
+}
+
+static int store_probe(SessionObject *session, int32_t slot, PyObject *probe, const ws_names *names) {
+    PyObject **const stored = &session->probe[slot][0];
+    if (!session->compares_output && session->call.conds == 1) {
+        WS_SET_REFERENCE(*stored, Py_NewRef(probe)); /* made for this call, and nobody else has it */
+        return 0;
+    }
+    const int fits_in = *stored == NULL ? 0 : same_layout(probe, *stored, names);
+    PyObject *const clone = fits_in < 0 ? NULL : PyObject_GetAttr((PyObject *)Py_TYPE(probe), names->clone); /* new */
+    const int result = clone == NULL ? -1 : store(stored, probe, clone, fits_in == 1, names);
+    Py_XDECREF(clone);
+    return result;
+}
+
+/* Two passes over a hidden state belong to a computed evaluation, one now and one when the trunk ends. Where the probe is the hidden
+ * state itself, the copy of it is also what the residual is measured from. */
 static int store_cond(SessionObject *session, int32_t slot, PyObject *hidden, PyObject *probe, const ws_names *names) {
-    PyObject **const residual = session->residual[slot];
-    PyObject **const stored_probe = session->probe[slot];
-    rotate(residual, session->history);
-    rotate(stored_probe, session->history);
+    rotate(session->probe[slot], session->history);
     rotate(session->residual_sum[slot], session->history);
     Py_CLEAR(session->residual_sum[slot][0]);
-    const int base_fits = residual[0] == NULL ? 0 : same_place(hidden, residual[0], names);
-    if (base_fits < 0 || store(&residual[0], hidden, session->copy_to_float32, base_fits == 1, names) != 0) {
-        return -1;
+    int stored = 0;
+    if (!session->compares_output) {
+        stored = session->history == 1 ? store_base(session, slot, hidden, names) : store_start(session, slot, hidden, names);
     }
-    const int probe_fits = stored_probe[0] == NULL ? 0 : same_layout(probe, stored_probe[0], names);
-    PyObject *const clone = probe_fits < 0 ? NULL : PyObject_GetAttr((PyObject *)Py_TYPE(probe), names->clone); /* new */
-    if (clone == NULL) {
-        return -1;
-    }
-    const int stored = store(&stored_probe[0], probe, clone, probe_fits == 1, names);
-    Py_DECREF(clone);
-    return stored;
+    return stored != 0 ? -1 : store_probe(session, slot, probe, names);
 }
 
 int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe, const ws_names *names) {
@@ -351,9 +385,98 @@ static int put_to_rest(const SessionObject *session, PyObject **tensor) {
     return 0;
 }
 
-/* Turns the stored base of one cond into its residual. New reference: the residual's sum, or None where the trunk ended with
- * another shape than it began with. */
-static PyObject *finish_cond(const SessionObject *session, int32_t slot, PyObject *end, const ws_names *names) {
+static int put_slot_to_rest(SessionObject *session, int32_t slot) {
+    PyObject **const residual = session->residual[slot];
+    if (put_to_rest(session, &residual[0]) != 0 || put_to_rest(session, &session->probe[slot][0]) != 0) {
+        return -1;
+    }
+    return residual[1] == NULL ? 0 : put_to_rest(session, &residual[1]);
+}
+
+/* end minus the stored probe, where the residual's memory is there already. New reference: the residual's sum, or None where it is
+ * not, or where the trunk ended in another form than it began with. */
+static PyObject *finish_from_probe(const SessionObject *session, int32_t slot, PyObject *end, const ws_names *names) {
+    PyObject *const residual = session->residual[slot][0];
+    PyObject *const probe = session->probe[slot][0];
+    const int same = residual == NULL ? 0 : same_layout(end, probe, names);
+    const int fits_in = same != 1 ? same : same_place(end, residual, names);
+    if (fits_in == 1) {
+        return PyObject_CallFunctionObjArgs(session->subtract, residual, probe, end, NULL);
+    }
+    return fits_in < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* The newest residual of a history moves on by one evaluation, and how it changed becomes the newest difference. start and end: of
+ * one shape and dtype. New reference: the residual's sum. */
+static PyObject *advance_history(SessionObject *session, int32_t slot, PyObject *start, PyObject *end, const ws_names *names) {
+    PyObject **const residual = session->residual[slot];
+    PyObject **const differences = residual + 1;
+    const int fits_in = residual[0] == NULL ? 0 : fits_one(session, end, residual[0], names, NULL);
+    if (fits_in != 1) {
+        for (size_t i = 0; i < WS_HISTORY; ++i) {
+            Py_CLEAR(residual[i]);
+        }
+        residual[0] = fits_in < 0 ? NULL : PyObject_CallFunctionObjArgs(session->copy_to_float32, start, NULL);
+        return residual[0] == NULL ? NULL : PyObject_CallFunctionObjArgs(session->finish, residual[0], end, NULL);
+    }
+    PyObject *const newest = at_hand(session, residual[0], end); /* new */
+    if (newest == NULL) {
+        return NULL;
+    }
+    WS_SET_REFERENCE(residual[0], newest);
+    rotate(differences, WS_DIFFERENCES);
+    if (differences[0] == NULL || session->offloads) {
+        Py_CLEAR(differences[0]);
+        differences[0] = PyObject_CallFunctionObjArgs(session->new_difference, newest, NULL);
+        if (differences[0] == NULL) {
+            return NULL;
+        }
+    }
+    return PyObject_CallFunctionObjArgs(session->advance, newest, differences[0], start, end, NULL);
+}
+
+/* The end of the trunk in the shape of start. New reference; None where it has another shape that is not known. */
+static PyObject *whole_end(const SessionObject *session, PyObject *start, PyObject *end, const ws_names *names) {
+    const int same = same_place(end, start, names);
+    if (same == 0 && session->final_part != WS_WITHIN_SAME) {
+        return PyObject_CallFunctionObjArgs(session->complete, start, end, session->final_part == WS_WITHIN_TAIL ? Py_True : Py_False,
+                                            NULL);
+    }
+    return same < 0 ? NULL : Py_NewRef(same == 1 ? end : Py_None);
+}
+
+/* finish_cond() where there is a history. */
+static PyObject *finish_history(SessionObject *session, int32_t slot, PyObject *end, const ws_names *names) {
+    PyObject *const kept = session->compares_output ? session->probe[slot][0] : session->start[slot];
+    PyObject *const whole = whole_end(session, kept, end, names); /* new */
+    if (whole == NULL || whole == Py_None) {
+        return whole;
+    }
+    PyObject *const dtype = PyObject_GetAttr(whole, names->dtype);                            /* new */
+    PyObject *const start = dtype == NULL ? NULL : ws_streams_cast(kept, dtype, names);       /* new */
+    PyObject *const sum = start == NULL ? NULL : advance_history(session, slot, start, whole, names);
+    Py_XDECREF(start);
+    Py_XDECREF(dtype);
+    Py_DECREF(whole);
+    Py_CLEAR(session->start[slot]);
+    return sum;
+}
+
+/* The residual of one cond. New reference: its sum, or None where the trunk ended with another shape than it began with. */
+static PyObject *finish_cond(SessionObject *session, int32_t slot, PyObject *end, const ws_names *names) {
+    if (session->history > 1) {
+        return finish_history(session, slot, end, names);
+    }
+    if (session->compares_output) {
+        PyObject *const sum = finish_from_probe(session, slot, end, names);
+        if (sum != Py_None) {
+            return sum;
+        }
+        Py_DECREF(sum);
+        if (store_base(session, slot, session->probe[slot][0], names) != 0) {
+            return NULL;
+        }
+    }
     PyObject *const base = session->residual[slot][0];
     const int same = same_place(end, base, names);
     if (same == 1) {
@@ -393,8 +516,7 @@ int ws_entries_finish(SessionObject *session, PyObject *end, const ws_names *nam
             return 0;
         }
         WS_SET_REFERENCE(session->residual_sum[slot][0], sum);
-        if (session->offloads && (put_to_rest(session, &session->residual[slot][0]) != 0 ||
-                                  put_to_rest(session, &session->probe[slot][0]) != 0)) {
+        if (session->offloads && put_slot_to_rest(session, slot) != 0) {
             return -1;
         }
     }

@@ -370,6 +370,7 @@ static int session_traverse(PyObject *object, visitproc visit, void *arg) {
             Py_VISIT(self->residual[slot][i]);
             Py_VISIT(self->residual_sum[slot][i]);
         }
+        Py_VISIT(self->start[slot]);
     }
 #define WS_VISIT_OPERATION(name) Py_VISIT(self->name);
     WS_OPERATIONS(WS_VISIT_OPERATION)

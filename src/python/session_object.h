@@ -89,6 +89,12 @@ typedef struct HookObject {
     X(apply_in_place)    \
     X(moments)           \
     X(combine_in_place)  \
+    X(subtract)          \
+    X(advance)           \
+    X(extrapolate)       \
+    X(extrapolate_in_place) \
+    X(new_difference)    \
+    X(complete)          \
     X(read)              \
     X(copy_to_float32)   \
     X(out_of_memory)     \
@@ -122,7 +128,7 @@ struct SessionObject {
     PyObject *tail_dtype;
     /* Per slot; NULL while nothing is stored. Shapes are those of one cond's rows of the hidden state. */
     PyObject *probe[WS_SESSION_SLOTS][WS_HISTORY];        /* newest first, as all three */
-    PyObject *residual[WS_SESSION_SLOTS][WS_HISTORY];     /* fp32 */
+    PyObject *residual[WS_SESSION_SLOTS][WS_HISTORY];     /* fp32; behind the newest its differences to those before, in 8 bits */
     PyObject *residual_sum[WS_SESSION_SLOTS][WS_HISTORY]; /* (1,), on the device */
     PyObject *trace;     /* list of bytes, the parts of a trace; NULL where none is recorded */
     int64_t traced_calls, traced_evaluations;
@@ -132,6 +138,7 @@ struct SessionObject {
     ws_call call;
     ws_key keys[WS_CALL_CONDS]; /* of its conds */
     ws_measurement measurement;
+    PyObject *start[WS_SESSION_SLOTS]; /* of a history: hidden state after the first block, where the probe is another */
     bool open;
     bool patched;   /* other nodes replace blocks in this call: what the check of the structure finds is theirs */
     bool suspended; /* the rest of this call runs as if the hooks were not there */
@@ -182,7 +189,7 @@ PyObject *ws_streams_cast(PyObject *state, PyObject *dtype, const ws_names *name
 /* entries.c: the stored tensors. */
 
 /* Decides this evaluation after the first block. hidden: output of the block's main stream (B, ...); probe: what the metric
- * compares, same leading dimension. Sets call.action, and final_state on a hit, or stores base and probe on a
+ * compares, same leading dimension: hidden itself with compares_output, else a tensor that nobody else uses. Sets call.action, and final_state on a hit, or stores base and probe on a
  * miss. -1 with an exception, or 0. */
 int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe, const ws_names *names);
 

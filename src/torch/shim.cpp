@@ -163,6 +163,23 @@ Tensor finish_residual_(Tensor base, const Tensor end) {
     return sums({sum});
 }
 
+Tensor subtract_states_(Tensor residual, const Tensor start, const Tensor end) {
+    check_same_shape(residual, start);
+    check_same_shape(start, end);
+    check_float32(residual, "residual");
+    check_supported(start);
+    STD_TORCH_CHECK(dtype_of(start) == dtype_of(end), "both states must have the same dtype, and these differ.");
+    const Tensor target = in_order(residual);
+    const Tensor before = readable(start);
+    const Tensor after = readable(end);
+    const double sum = core->residual_subtract(&cpu, kernel_dtype(before), static_cast<float *>(target.mutable_data_ptr()),
+                                               before.const_data_ptr(), after.const_data_ptr(), count(target));
+    if (target.get() != residual.get()) {
+        torch::stable::copy_(residual, target);
+    }
+    return sums({sum});
+}
+
 /* out = hidden + residual. out is hidden itself or a new contiguous tensor of its shape and dtype. */
 void apply(const Tensor &hidden, const Tensor &residual, Tensor &out) {
     check_same_shape(hidden, residual);
@@ -223,6 +240,64 @@ void combine_residuals_(Tensor hidden, const Tensor r1, const Tensor r2, const T
     }
 }
 
+/* The memory of a difference of a tensor like this one; kernels.h says what is in it. */
+void check_difference(const Tensor &difference, const Tensor &like) {
+    check_float32(difference, "difference");
+    const int64_t size = static_cast<int64_t>(core->difference_size(count(like)));
+    STD_TORCH_CHECK(difference.dim() == 1 && difference.numel() == size && difference.is_contiguous(),
+                    "a difference of this tensor has the shape (", size, "), and this one has ", shape_text(difference), ".");
+}
+
+Tensor advance_residual_(Tensor residual, Tensor difference, const Tensor start, const Tensor end) {
+    check_same_shape(residual, start);
+    check_same_shape(start, end);
+    check_float32(residual, "residual");
+    check_supported(start);
+    STD_TORCH_CHECK(dtype_of(start) == dtype_of(end), "both states must have the same dtype, and these differ.");
+    check_difference(difference, residual);
+    const Tensor target = in_order(residual);
+    const Tensor before = readable(start);
+    const Tensor after = readable(end);
+    const double sum = core->residual_advance(&cpu, kernel_dtype(before), static_cast<float *>(target.mutable_data_ptr()),
+                                              static_cast<float *>(difference.mutable_data_ptr()), before.const_data_ptr(),
+                                              after.const_data_ptr(), count(target));
+    if (target.get() != residual.get()) {
+        torch::stable::copy_(residual, target);
+    }
+    return sums({sum});
+}
+
+/* out = hidden + residual + w1 d1 + w2 d2. out as in apply(). */
+void extrapolate(const Tensor &hidden, const Tensor &residual, const Tensor &d1, const Tensor &d2, double w1, double w2, Tensor &out) {
+    check_same_shape(hidden, residual);
+    check_supported(hidden);
+    check_float32(residual, "residual");
+    check_difference(d1, hidden);
+    check_difference(d2, hidden);
+    const Tensor source = readable(hidden);
+    const Tensor change = in_order(residual);
+    const bool direct = out.is_contiguous() && dtype_of(out) == dtype_of(source);
+    const Tensor target = direct ? out : source;
+    const float *const differences[WS_DIFFERENCES] = {static_cast<const float *>(d1.const_data_ptr()),
+                                                      static_cast<const float *>(d2.const_data_ptr())};
+    const float weights[WS_DIFFERENCES] = {static_cast<float>(w1), static_cast<float>(w2)};
+    core->residual_extrapolate(&cpu, kernel_dtype(source), target.mutable_data_ptr(), source.const_data_ptr(),
+                               static_cast<const float *>(change.const_data_ptr()), differences, weights, count(source));
+    if (!direct) {
+        torch::stable::copy_(out, target);
+    }
+}
+
+Tensor extrapolate_residual(const Tensor hidden, const Tensor residual, const Tensor d1, const Tensor d2, double w1, double w2) {
+    Tensor out = empty(hidden.sizes(), dtype_of(hidden));
+    extrapolate(hidden, residual, d1, d2, w1, w2, out);
+    return out;
+}
+
+void extrapolate_residual_(Tensor hidden, const Tensor residual, const Tensor d1, const Tensor d2, double w1, double w2) {
+    extrapolate(hidden, residual, d1, d2, w1, w2, hidden);
+}
+
 /* ---- Registration ----------------------------------------------------------------------------------------------------- */
 
 struct Operator {
@@ -239,6 +314,14 @@ const Operator operators[] = {
     {"residual_moments", "residual_moments(Tensor probe, Tensor s1, Tensor s2, Tensor s3) -> Tensor", TORCH_BOX(&residual_moments)},
     {"combine_residuals_", "combine_residuals_(Tensor(a!) hidden, Tensor r1, Tensor r2, Tensor r3, float c1, float c2, float c3) -> ()",
      TORCH_BOX(&combine_residuals_)},
+    {"subtract_states_", "subtract_states_(Tensor(a!) residual, Tensor start, Tensor end) -> Tensor", TORCH_BOX(&subtract_states_)},
+    {"advance_residual_", "advance_residual_(Tensor(a!) residual, Tensor(b!) difference, Tensor start, Tensor end) -> Tensor",
+     TORCH_BOX(&advance_residual_)},
+    {"extrapolate_residual", "extrapolate_residual(Tensor hidden, Tensor residual, Tensor d1, Tensor d2, float w1, float w2) -> Tensor",
+     TORCH_BOX(&extrapolate_residual)},
+    {"extrapolate_residual_",
+     "extrapolate_residual_(Tensor(a!) hidden, Tensor residual, Tensor d1, Tensor d2, float w1, float w2) -> ()",
+     TORCH_BOX(&extrapolate_residual_)},
 };
 
 /* Releasing them takes the operators back, so after success they are kept for ever. */

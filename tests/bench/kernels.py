@@ -2,10 +2,10 @@
 
     build/venv/bin/python tests/bench/kernels.py
 
-For each kernel, dtype, size of the hidden state and number of threads: the native operator, the torch expression in its
-place, that expression under torch.compile (for distance), and plain reading (memcmp of two equal arrays) and copying
-(memcpy) of as many bytes. They take turns, so that a busy machine slows all of them. One JSON line per measurement, a
-table at the end.
+For each kernel, dtype, size of the hidden state and number of threads: the native operator, the expression of
+Comfy-WaveSpeed, that expression under torch.compile (for distance), what gives the same result from the same tensors
+without the kernel ("instead"), and plain reading (memcmp of two equal arrays) and copying (memcpy) of as many bytes.
+They take turns, so that a busy machine slows all of them. One JSON line per measurement, a table at the end.
 """
 
 from __future__ import annotations
@@ -62,30 +62,62 @@ def addition_in_place(hidden: torch.Tensor, residual: torch.Tensor) -> torch.Ten
     return hidden.add_(residual)
 
 
+def exact_extrapolation(
+    hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
+) -> torch.Tensor:
+    """With differences as large as the residual."""
+    return hidden.add_(residual).add_(d1, alpha=w1).add_(d2, alpha=w2)
+
+
+def copy_and_difference(kept: torch.Tensor, hidden: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    kept.copy_(hidden)
+    return end - hidden
+
+
+def store(residual: torch.Tensor, kept: torch.Tensor, hidden: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """What a computed evaluation stores: the copy of its probe is also what the residual is measured from."""
+    kept.copy_(hidden)
+    return operations.load(_native.core).subtract(residual, kept, end)
+
+
+def store_apart(residual: torch.Tensor, kept: torch.Tensor, hidden: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """The same with a copy for each of the two."""
+    kept.copy_(hidden)
+    residual.copy_(hidden)
+    return operations.load(_native.core).finish(residual, end)
+
+
 @dataclass(frozen=True)
 class Kernel:
-    """states, wides: how many tensors of the model's dtype and of float32 move through memory per call."""
+    """states, wides, bytes: tensors of the model's dtype, of float32, of 8 bits that move through memory per call."""
 
     name: str
     expression: Callable[..., Any]
+    """Of Comfy-WaveSpeed, where it has one. Its residual is in the model's dtype, so fewer bytes move."""
+    instead: Callable[..., Any]
     states: int
     wides: int
     limit: str
     """Whether it can be as fast as reading or as copying."""
+    bytes: int = 0
+
+    def native(self) -> Callable[..., Any]:
+        return store if self.name == "store" else getattr(operations.load(_native.core), self.name)
 
     def bytes_moved(self, n: int, dtype: torch.dtype) -> int:
-        return n * (self.states * dtype.itemsize + self.wides * 4)
+        return n * (self.states * dtype.itemsize + self.wides * 4 + self.bytes)
 
 
-# The expressions of Comfy-WaveSpeed where it has one; its residual is in the model's dtype, so fewer bytes move. For
-# the forecast, which it does not have, those of operations.py.
+# For the forecast, which Comfy-WaveSpeed does not have, the first takes differences in the model's dtype.
 KERNELS = (
-    Kernel("distance", wavespeed_distance, 2, 0, "read"),
-    Kernel("moments", operations.residual_moments, 4, 0, "read"),
-    Kernel("finish", difference, 1, 2, "copy"),
-    Kernel("apply", addition, 2, 1, "copy"),
-    Kernel("apply_in_place", addition_in_place, 2, 1, "copy"),
-    Kernel("combine_in_place", operations.combine_residuals_, 2, 3, "copy"),
+    Kernel("distance", wavespeed_distance, operations.residual_distance, 2, 0, "read"),
+    Kernel("moments", operations.residual_moments, operations.residual_moments, 4, 0, "read"),
+    Kernel("finish", difference, operations.finish_residual_, 1, 2, "copy"),
+    Kernel("store", copy_and_difference, store_apart, 4, 1, "copy"),
+    Kernel("apply", addition, operations.apply_residual, 2, 1, "copy"),
+    Kernel("apply_in_place", addition_in_place, operations.apply_residual_, 2, 1, "copy"),
+    Kernel("advance", difference, operations.advance_residual_, 2, 2, "copy", 1),
+    Kernel("extrapolate_in_place", exact_extrapolation, operations.extrapolate_residual_, 2, 1, "copy", 2),
 )
 
 
@@ -96,6 +128,7 @@ class Operands:
         self.n = size // dtype.itemsize
         self.states = [self.random().to(dtype) for _ in range(4)]
         self.residuals = [torch.zeros(self.n) for _ in range(3)]
+        self.differences = [torch.zeros_like(operations.new_difference(self.residuals[0])) for _ in range(2)]
         self.narrow = torch.zeros(self.n, dtype=dtype)
         self.target = torch.zeros(self.n, dtype=dtype)
 
@@ -107,16 +140,21 @@ class Operands:
             "distance": tuple(self.states[:2]),
             "moments": tuple(self.states),
             "finish": (self.residuals[0], self.states[0]),
+            "store": (self.residuals[2], self.states[2], *self.states[:2]),
             "apply": (self.states[0], self.residuals[0]),
             "apply_in_place": (self.target, self.residuals[1]),
-            "combine_in_place": (self.target, *self.residuals, 0.0, 0.0, 0.0),
+            "advance": (self.residuals[2], self.differences[1], *self.states[:2]),
+            "extrapolate_in_place": (self.target, self.residuals[1], *self.differences[:1] * 2, 1.0, 1.0),
         }[kernel.name]
 
     def of_expression(self, kernel: Kernel) -> tuple[Any, ...]:
         return {
             "finish": (self.states[1], self.states[0]),
+            "store": (self.states[2], *self.states[:2]),
             "apply": (self.states[0], self.narrow),
             "apply_in_place": (self.target, self.narrow),
+            "advance": tuple(self.states[:2]),
+            "extrapolate_in_place": (self.target, self.narrow, self.narrow, self.narrow, 1.0, 1.0),
         }.get(kernel.name) or self.of_native(kernel)
 
 
@@ -179,11 +217,12 @@ def compiled_distance() -> tuple[Callable[..., Any] | None, str]:
 def measure(kernel: Kernel, name: str, size: int, threads: int, repeats: int, compiled: Any) -> dict[str, Any]:
     dtype = DTYPES[name]
     operands = Operands(dtype, size)
-    native = getattr(operations.load(_native.core), kernel.name)
+    native = kernel.native()
     ours, theirs = operands.of_native(kernel), operands.of_expression(kernel)
     sides: dict[str, Callable[[], Any]] = {
         "native": lambda: native(*ours),
         "eager": lambda: kernel.expression(*theirs),
+        "instead": lambda: kernel.instead(*ours),
     }
     if compiled is not None and kernel.name == "distance":
         sides["compiled"] = lambda: compiled(*theirs)
@@ -223,13 +262,14 @@ def measure(kernel: Kernel, name: str, size: int, threads: int, repeats: int, co
 
 def row(line: dict[str, Any]) -> str:
     low, high = line["native_ms_10_to_90_percent"]
-    compiled = line["times_faster"].get("compiled")
+    faster = line["times_faster"]
+    compiled = faster.get("compiled")
     return (
-        f"{line['measurement']:17}{line['dtype']:>5}{line['mib']:>5}{line['threads']:>3}"
+        f"{line['measurement']:21}{line['dtype']:>5}{line['mib']:>5}{line['threads']:>3}"
         f"{line['milliseconds']['native']:10.3f}{f'{low:.3f} to {high:.3f}':>20}"
         f"{line['gigabytes_per_second']:8.1f}{line['limit_gigabytes_per_second']:8.1f} {line['limit']:5}"
-        f"{line['share_of_limit']:6.0%}{line['share_of_limit_best_of_each']:6.0%}{line['times_faster']['eager']:9.1f}"
-        f"{f'{compiled:.1f}' if compiled else '-':>10}{line['allocated_bytes']:>12}"
+        f"{line['share_of_limit']:6.0%}{line['share_of_limit_best_of_each']:6.0%}{faster['eager']:9.1f}"
+        f"{f'{compiled:.1f}' if compiled else '-':>10}{faster['instead']:10.2f}{line['allocated_bytes']:>12}"
     )
 
 
@@ -261,8 +301,8 @@ def main() -> None:
     for reason in reasons - {""}:
         print(reason)
     print(
-        f"{'kernel':17}{'dtype':>5}{'MiB':>5}{'th':>3}{'ms':>10}{'10 to 90 %':>20}{'GB/s':>8}{'limit':>8} {'of':5}"
-        f"{'share':>6}{'best':>6}{'x eager':>9}{'x compile':>10}{'allocated':>12}"
+        f"{'kernel':21}{'dtype':>5}{'MiB':>5}{'th':>3}{'ms':>10}{'10 to 90 %':>20}{'GB/s':>8}{'limit':>8} {'of':5}"
+        f"{'share':>6}{'best':>6}{'x eager':>9}{'x compile':>10}{'x instead':>10}{'allocated':>12}"
     )
     for line in lines:
         print(row(line))

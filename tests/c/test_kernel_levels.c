@@ -137,6 +137,70 @@ static void check_finish(ws_dtype dtype, size_t n, content of) {
     free(before);
 }
 
+static void check_subtract(ws_dtype dtype, size_t n, content of) {
+    const ws_cpu_executor scalar = portable();
+    const operand start = new_case(dtype, n, of);
+    const operand end = new_case(dtype, n, of);
+    const operand residual = new_case(WS_DTYPE_F32, n, of);
+    float *const expected = new_floats(n, 0.0f);
+    const double expected_sum = ws_residual_subtract(&scalar, dtype, expected, start.first, end.first, n);
+    ws_cpu_executor executor = {0};
+    for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
+        const double sum = ws_residual_subtract(&executor, dtype, residual.first, start.first, end.first, n);
+        assert_same_sum(executor.kernels->name, sum, expected_sum);
+        assert_same_array(executor.kernels->name, WS_DTYPE_F32, residual.first, expected, n);
+    }
+    free(start.memory);
+    free(end.memory);
+    free(residual.memory);
+    free(expected);
+}
+
+/* One difference per level, byte by byte; then both extrapolated by the portable one. */
+static void check_advance_and_extrapolate(ws_dtype dtype, size_t n, content of) {
+    const ws_cpu_executor scalar = portable();
+    const float weights[WS_DIFFERENCES] = {random_value(2.0f), random_value(2.0f)};
+    const operand start = new_case(dtype, n, of);
+    const operand end = new_case(dtype, n, of);
+    const operand residual = new_case(WS_DTYPE_F32, n, of);
+    const size_t size = ws_difference_size(n);
+    const size_t scales = (n + WS_KERNEL_GROUP - 1) / WS_KERNEL_GROUP;
+    float *const before = copy_of(residual.first, n * sizeof(float));
+    float *const expected = copy_of(residual.first, n * sizeof(float));
+    float *const expected_difference = new_floats(size, 0.0f);
+    float *const difference = new_floats(size, 0.0f);
+    void *const expected_out = new_array(dtype, n, 0.0f);
+    void *const out = new_array(dtype, n, 0.0f);
+    const float *const differences[WS_DIFFERENCES] = {expected_difference, expected_difference};
+    const double expected_sum = ws_residual_advance(&scalar, dtype, expected, expected_difference, start.first, end.first, n);
+    ws_residual_extrapolate(&scalar, dtype, expected_out, start.first, expected, differences, weights, n);
+    ws_cpu_executor executor = {0};
+    for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
+        const char *const level = executor.kernels->name;
+        memcpy(residual.first, before, n * sizeof(float));
+        const double sum = ws_residual_advance(&executor, dtype, residual.first, difference, start.first, end.first, n);
+        assert_same_sum(level, sum, expected_sum);
+        assert_same_array(level, WS_DTYPE_F32, residual.first, expected, n);
+        assert_same_array(level, WS_DTYPE_F32, difference, expected_difference, scales);
+        assert_memory_equal(difference + scales, expected_difference + scales, n);
+        ws_residual_extrapolate(&executor, dtype, out, start.first, expected, differences, weights, n);
+        assert_same_array(level, dtype, out, expected_out, n);
+        void *const in_place = copy_of(start.first, n * size_of(dtype));
+        ws_residual_extrapolate(&executor, dtype, in_place, in_place, expected, differences, weights, n);
+        assert_same_array(level, dtype, in_place, expected_out, n);
+        free(in_place);
+    }
+    free(start.memory);
+    free(end.memory);
+    free(residual.memory);
+    free(before);
+    free(expected);
+    free(expected_difference);
+    free(difference);
+    free(expected_out);
+    free(out);
+}
+
 static void check_apply_and_combine(ws_dtype dtype, size_t n, content of) {
     const ws_cpu_executor scalar = portable();
     const float coefficients[WS_HISTORY] = {random_value(2.0f), random_value(2.0f), random_value(2.0f)};
@@ -188,6 +252,16 @@ static void sums_have_the_same_bits(void **state) {
 static void finish_has_the_same_bits(void **state) {
     (void)state;
     check_cases(check_finish);
+}
+
+static void subtract_has_the_same_bits(void **state) {
+    (void)state;
+    check_cases(check_subtract);
+}
+
+static void advance_and_extrapolate_have_the_same_bits(void **state) {
+    (void)state;
+    check_cases(check_advance_and_extrapolate);
 }
 
 static void apply_and_combine_have_the_same_bits(void **state) {
@@ -251,6 +325,8 @@ int main(void) {
         cmocka_unit_test(the_level_in_use_is_one_of_them),
         cmocka_unit_test(sums_have_the_same_bits),
         cmocka_unit_test(finish_has_the_same_bits),
+        cmocka_unit_test(subtract_has_the_same_bits),
+        cmocka_unit_test(advance_and_extrapolate_have_the_same_bits),
         cmocka_unit_test(apply_and_combine_have_the_same_bits),
         cmocka_unit_test(every_value_is_rounded_alike),
     };

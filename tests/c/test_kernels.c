@@ -138,6 +138,7 @@ static void order_holds_where_additions_round(void **state) {
         assert_same_double(sums.reference, sum_in_order(reference_term, &both, n));
         const double sum = ws_residual_finish(&executor, dtype, base, a, n);
         assert_same_double(sum, sum_in_order(base_term, base, n));
+        assert_same_double(ws_residual_subtract(&executor, dtype, base, b, a, n), sum);
         free(a);
         free(b);
         free(base);
@@ -177,6 +178,37 @@ static void finish_subtracts_and_sums(void **state) {
             free(base);
             free(before);
             free(end);
+        }
+    }
+}
+
+static void subtract_leaves_both_states_and_sums(void **state) {
+    (void)state;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        for (size_t s = 0; s < N_SIZES; ++s) {
+            const size_t n = sizes[s];
+            void *const start = new_array(dtype, n, 3.0f);
+            void *const end = new_array(dtype, n, 3.0f);
+            void *const start_before = copy_of(start, n * size_of(dtype));
+            void *const end_before = copy_of(end, n * size_of(dtype));
+            float *const residual = new_floats(n, 3.0f);
+            const double sum = ws_residual_subtract(&executor, dtype, residual, start, end, n);
+            double expected = 0.0;
+            for (size_t i = 0; i < n; ++i) {
+                const float difference = get(dtype, end, i) - get(dtype, start, i);
+                assert_true(residual[i] == difference);
+                expected += fabs((double)difference);
+            }
+            assert_near(sum, expected);
+            assert_same_double(sum, sum_in_order(base_term, residual, n));
+            assert_memory_equal(start, start_before, n * size_of(dtype));
+            assert_memory_equal(end, end_before, n * size_of(dtype));
+            free(start);
+            free(end);
+            free(start_before);
+            free(end_before);
+            free(residual);
         }
     }
 }
@@ -281,6 +313,170 @@ static void finish_then_apply_reproduces_the_end(void **state) {
     }
 }
 
+/* ---- differences in 8 bits --------------------------------------------------------------------- */
+
+static size_t groups_of(size_t n) {
+    return (n + WS_KERNEL_GROUP - 1) / WS_KERNEL_GROUP;
+}
+
+static const int8_t *values_of(const float *difference, size_t n) {
+    return (const int8_t *)(difference + groups_of(n));
+}
+
+/* A difference of ordinary residuals, made by the kernel itself. */
+static float *new_difference(size_t n) {
+    float *const difference = new_floats(ws_difference_size(n), 0.0f);
+    float *const residual = new_floats(n, 3.0f);
+    float *const start = new_floats(n, 3.0f);
+    float *const end = new_floats(n, 3.0f);
+    (void)ws_residual_advance(&executor, WS_DTYPE_F32, residual, difference, start, end, n);
+    free(residual);
+    free(start);
+    free(end);
+    return difference;
+}
+
+static void check_group(const float *exact, size_t n, float scale, const int8_t *values) {
+    float largest = 0.0f;
+    for (size_t i = 0; i < n; ++i) {
+        largest = fmaxf(largest, fabsf(exact[i]));
+    }
+    assert_true(scale == largest / 127.0f);
+    for (size_t i = 0; i < n; ++i) {
+        assert_true(fabs((double)scale * values[i] - (double)exact[i]) <= 0.5001 * (double)scale);
+        if (fabsf(exact[i]) == largest) {
+            assert_int_equal(abs(values[i]), 127);
+        }
+    }
+}
+
+static void advance_keeps_the_residual_and_how_it_changed(void **state) {
+    (void)state;
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        for (size_t s = 0; s < N_SIZES; ++s) {
+            const size_t n = sizes[s];
+            void *const start = new_array(dtype, n, 3.0f);
+            void *const end = new_array(dtype, n, 3.0f);
+            float *const residual = new_floats(n, 3.0f);
+            float *const exact = copy_of(residual, n * sizeof(float));
+            float *const expected = new_floats(n, 0.0f);
+            float *const difference = new_floats(ws_difference_size(n), 0.0f);
+            const double sum = ws_residual_advance(&executor, dtype, residual, difference, start, end, n);
+            assert_same_double(sum, ws_residual_subtract(&executor, dtype, expected, start, end, n));
+            assert_memory_equal(residual, expected, n * sizeof(float));
+            for (size_t i = 0; i < n; ++i) {
+                exact[i] = residual[i] - exact[i];
+            }
+            for (size_t group = 0; group < groups_of(n); ++group) {
+                const size_t first = group * WS_KERNEL_GROUP;
+                const size_t length = n - first < WS_KERNEL_GROUP ? n - first : WS_KERNEL_GROUP;
+                check_group(exact + first, length, difference[group], values_of(difference, n) + first);
+            }
+            free(start);
+            free(end);
+            free(residual);
+            free(exact);
+            free(expected);
+            free(difference);
+        }
+    }
+}
+
+static void extrapolate_adds_in_order_and_rounds_once(void **state) {
+    (void)state;
+    const float weights[WS_DIFFERENCES] = {1.75f, -0.625f};
+    const float none[WS_DIFFERENCES] = {0.0f, 0.0f};
+    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
+        const ws_dtype dtype = (ws_dtype)type;
+        for (size_t s = 0; s < N_SIZES; ++s) {
+            const size_t n = sizes[s];
+            void *const hidden = new_array(dtype, n, 1.0f);
+            void *const out = new_array(dtype, n, 1.0f);
+            void *const expected = new_array(dtype, n, 1.0f);
+            float *const residual = new_floats(n, 2.0f);
+            float *const newer = new_difference(n);
+            float *const older = new_difference(n);
+            const float *const differences[WS_DIFFERENCES] = {newer, older};
+            ws_residual_extrapolate(&executor, dtype, out, hidden, residual, differences, weights, n);
+            for (size_t i = 0; i < n; ++i) {
+                const size_t group = i / WS_KERNEL_GROUP;
+                float sum = get(dtype, hidden, i) + residual[i];
+                sum += (weights[0] * newer[group]) * (float)values_of(newer, n)[i];
+                sum += (weights[1] * older[group]) * (float)values_of(older, n)[i];
+                set(dtype, expected, i, sum);
+            }
+            assert_memory_equal(out, expected, n * size_of(dtype));
+            /* Without its differences it is plain reuse, and it works in place. */
+            ws_residual_apply(&executor, dtype, expected, hidden, residual, n);
+            ws_residual_extrapolate(&executor, dtype, hidden, hidden, residual, differences, none, n);
+            assert_memory_equal(hidden, expected, n * size_of(dtype));
+            free(hidden);
+            free(out);
+            free(expected);
+            free(residual);
+            free(newer);
+            free(older);
+        }
+    }
+}
+
+/* What one bad element does to its group and to no other; n ends within a row. */
+static void a_group_that_is_not_finite_says_so(void **state) {
+    (void)state;
+    const size_t n = 3 * WS_KERNEL_GROUP + 7;
+    const size_t places[] = {0, WS_KERNEL_GROUP - 1, WS_KERNEL_GROUP, n - 1};
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (size_t p = 0; p < sizeof(places) / sizeof(places[0]); ++p) {
+        for (size_t v = 0; v < sizeof(bad) / sizeof(bad[0]); ++v) {
+            float *const start = new_floats(n, 1.0f);
+            float *const end = new_floats(n, 1.0f);
+            float *const residual = new_floats(n, 1.0f);
+            float *const difference = new_floats(ws_difference_size(n), 1.0f);
+            const float *const differences[WS_DIFFERENCES] = {difference, difference};
+            const float weights[WS_DIFFERENCES] = {1.0f, 1.0f};
+            end[places[p]] = bad[v];
+            assert_true(!isfinite(ws_residual_advance(&executor, WS_DTYPE_F32, residual, difference, start, end, n)));
+            for (size_t group = 0; group < groups_of(n); ++group) {
+                assert_true(isnan(difference[group]) == (group == places[p] / WS_KERNEL_GROUP));
+            }
+            ws_residual_extrapolate(&executor, WS_DTYPE_F32, start, start, residual, differences, weights, n);
+            assert_true(isnan(start[places[p]]));
+            assert_true(isfinite(start[(places[p] + WS_KERNEL_GROUP) % n]));
+            free(start);
+            free(end);
+            free(residual);
+            free(difference);
+        }
+    }
+}
+
+static void a_difference_of_nearly_nothing_is_zero(void **state) {
+    (void)state;
+    const size_t n = 40;
+    const float tiny[] = {0.0f, 0x1p-149f, 0x1p-101f};
+    for (size_t k = 0; k < sizeof(tiny) / sizeof(tiny[0]); ++k) {
+        float *const start = new_floats(n, 0.0f);
+        float *const residual = new_floats(n, 0.0f);
+        float *const end = new_floats(n, 0.0f);
+        float *const difference = new_floats(ws_difference_size(n), 1.0f);
+        for (size_t i = 0; i < n; ++i) {
+            start[i] = residual[i] = 0.0f;
+            end[i] = tiny[k];
+        }
+        (void)ws_residual_advance(&executor, WS_DTYPE_F32, residual, difference, start, end, n);
+        assert_true(residual[n - 1] == tiny[k]);
+        assert_true(difference[0] == 0.0f);
+        for (size_t i = 0; i < n; ++i) {
+            assert_int_equal(values_of(difference, n)[i], 0);
+        }
+        free(start);
+        free(residual);
+        free(end);
+        free(difference);
+    }
+}
+
 /* ---- alignment, values that are not ordinary, the table -------------------------------------- */
 
 /* Tensors may be views that begin at any element. */
@@ -308,6 +504,11 @@ static void any_element_is_a_good_beginning(void **state) {
             float *const aligned_base = copy_of(residual + 5, n * sizeof(float));
             assert_same_double(ws_residual_finish(&executor, dtype, shifted_base + shift, a + shift * size, n),
                                ws_residual_finish(&executor, dtype, aligned_base, aligned_a, n));
+            assert_memory_equal(shifted_base + shift, aligned_base, n * sizeof(float));
+
+            const double sum = ws_residual_subtract(&executor, dtype, aligned_base, aligned_b, aligned_a, n);
+            assert_same_double(
+                ws_residual_subtract(&executor, dtype, shifted_base + shift, b + 3 * size, a + shift * size, n), sum);
             assert_memory_equal(shifted_base + shift, aligned_base, n * sizeof(float));
 
             void *const shifted_out = copy_of(a, (n + 17) * size);
@@ -430,6 +631,10 @@ static void nan_and_infinity_reach_the_sums(void **state) {
                 ws_residual_distance(&executor, dtype, good, array, n, &sums);
                 assert_true(!isfinite(sums.difference));
                 assert_true(!isfinite(sums.reference));
+                assert_true(!isfinite(ws_residual_subtract(&executor, dtype, base, array, good, n)));
+                assert_true(!isfinite(base[places[p]]));
+                assert_true(isfinite(base[(places[p] + 1) % n]));
+                assert_true(!isfinite(ws_residual_subtract(&executor, dtype, base, good, array, n)));
                 assert_true(!isfinite(ws_residual_finish(&executor, dtype, base, array, n)));
                 ws_residual_apply(&executor, dtype, good, good, base, n);
                 assert_true(!isfinite(get(dtype, good, places[p])));
@@ -461,6 +666,11 @@ static void denormals_are_kept(void **state) {
         ws_residual_distance(&executor, dtype, zero, array, n, &sums);
         assert_true(sums.difference == 100.0 * (double)tiny[dtype]);
         assert_true(sums.reference == 100.0 * (double)tiny[dtype]);
+        assert_true(ws_residual_subtract(&executor, dtype, base, array, zero, n) == 100.0 * (double)tiny[dtype]);
+        for (size_t i = 0; i < n; ++i) {
+            assert_true(base[i] == -tiny[dtype]);
+            base[i] = 0.0f;
+        }
         assert_true(ws_residual_finish(&executor, dtype, base, array, n) == 100.0 * (double)tiny[dtype]);
         ws_residual_apply(&executor, dtype, zero, zero, base, n);
         assert_memory_equal(zero, array, n * size_of(dtype));
@@ -527,6 +737,11 @@ static void no_elements_touch_no_memory(void **state) {
         ws_residual_distance(&executor, dtype, NULL, NULL, 0, &sums);
         assert_true(sums.difference == 0.0 && sums.reference == 0.0);
         assert_true(ws_residual_finish(&executor, dtype, NULL, NULL, 0) == 0.0);
+        assert_true(ws_residual_subtract(&executor, dtype, NULL, NULL, NULL, 0) == 0.0);
+        float nothing[WS_DIFFERENCES] = {0.0f, 0.0f};
+        const float *const differences[WS_DIFFERENCES] = {nothing, nothing};
+        assert_true(ws_residual_advance(&executor, dtype, NULL, nothing, NULL, NULL, 0) == 0.0);
+        ws_residual_extrapolate(&executor, dtype, NULL, NULL, NULL, differences, nothing, 0);
         ws_residual_apply(&executor, dtype, NULL, NULL, NULL, 0);
     }
 }
@@ -549,6 +764,8 @@ static void table_is_complete_and_works_on_chunks(void **state) {
         assert_same_double(chunk.reference, whole.reference);
         assert_same_double(kernels->finish[dtype](base, a, n),
                            ws_residual_finish(&executor, dtype, same, a, n));
+        assert_same_double(kernels->subtract[dtype](same, a, b, n),
+                           ws_residual_subtract(&executor, dtype, same, a, b, n));
         kernels->apply[dtype](out, a, base, n);
         ws_residual_apply(&executor, dtype, a, a, base, n);
         assert_memory_equal(out, a, n * size_of(dtype));
@@ -567,12 +784,17 @@ int main(void) {
         cmocka_unit_test(order_holds_where_additions_round),
         cmocka_unit_test(equal_operands_have_no_distance),
         cmocka_unit_test(finish_subtracts_and_sums),
+        cmocka_unit_test(subtract_leaves_both_states_and_sums),
         cmocka_unit_test(apply_adds_and_rounds_once),
         cmocka_unit_test(apply_of_zero_changes_nothing),
         cmocka_unit_test(finish_then_apply_reproduces_the_end),
         cmocka_unit_test(any_element_is_a_good_beginning),
         cmocka_unit_test(moments_agree_with_float64),
         cmocka_unit_test(combine_adds_in_order_and_rounds_once),
+        cmocka_unit_test(advance_keeps_the_residual_and_how_it_changed),
+        cmocka_unit_test(extrapolate_adds_in_order_and_rounds_once),
+        cmocka_unit_test(a_group_that_is_not_finite_says_so),
+        cmocka_unit_test(a_difference_of_nearly_nothing_is_zero),
         cmocka_unit_test(nan_and_infinity_reach_the_sums),
         cmocka_unit_test(denormals_are_kept),
         cmocka_unit_test(flushing_of_denormals_by_the_thread_changes_nothing),

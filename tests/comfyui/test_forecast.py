@@ -37,6 +37,18 @@ def test_a_hit_on_unchanged_input_runs_one_block_and_gives_the_computed_output(c
     assert relative_difference(cached.outputs[2], cached.outputs[1]) <= TOLERANCE
 
 
+@pytest.mark.parametrize("family", ["ltx2", "hunyuan_video_reference_latent", "sdxl"])
+def test_a_history_of_other_states(comfy: ComfyUI, family: str) -> None:
+    """Several streams packed into one, a head that is given a part of the tokens, and the early exit of a UNet."""
+    model = comfy.model(family)
+    plain = comfy.sample(model, family, steps=SHORT, cfg=2.0)
+    cached = comfy.sample(comfy.cached(model, NEVER, strategy="forecast"), family, steps=SHORT, cfg=2.0)
+    assert torch.equal(cached.latent, plain.latent)
+    repeated = comfy.evaluate(comfy.cached(model, strategy="forecast"), family, [Evaluation()] * 4)
+    assert repeated.run.counts == (4, 2, 2)
+    assert relative_difference(repeated.outputs[3], repeated.outputs[1]) <= TOLERANCE
+
+
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
 def test_steps_are_left_out_and_the_same_latent_comes_twice(comfy: ComfyUI, sampler: str, cfg: float) -> None:

@@ -44,6 +44,12 @@ RESULTS_AS_BITS = """
             base = operations.copy_to_float32(stored[0])
             results = [loaded.distance(probe, stored[0]), loaded.moments(probe, *stored)]
             results += [loaded.finish(base, probe), base, loaded.apply(probe, residuals[0])]
+            difference = torch.empty(n)
+            results += [loaded.subtract(difference, *stored[:2]), difference]
+            change = torch.zeros_like(operations.new_difference(difference))
+            results += [loaded.advance(difference, change, *stored[1:]), difference, change]
+            loaded.extrapolate_in_place(stored[1], difference, change, change, 1.5, -0.75)
+            results.append(stored[1])
             loaded.apply_in_place(probe, residuals[1])
             loaded.combine_in_place(probe, *residuals, 1.5, -0.75, 0.25)
             results.append(probe)
@@ -111,10 +117,15 @@ def all_results(n: int, dtype: torch.dtype) -> list[torch.Tensor]:
     probe, *stored = (torch.randn(n).exp().to(dtype) for _ in range(4))
     residuals = [torch.randn(n) for _ in range(3)]
     base = operations.copy_to_float32(stored[0])
+    difference = torch.empty(n)
     sums = [LOADED.distance(probe, stored[0]), LOADED.moments(probe, *stored), LOADED.finish(base, probe)]
+    sums.append(LOADED.subtract(difference, *stored[:2]))
+    change = torch.zeros_like(operations.new_difference(difference))
+    sums.append(LOADED.advance(difference, change, *stored[1:]))
+    LOADED.extrapolate_in_place(stored[1], difference, change, change, 1.5, -0.75)
     applied = LOADED.apply(probe, residuals[0])
     LOADED.combine_in_place(probe, *residuals, 1.5, -0.75, 0.25)
-    return [*sums, base, applied, probe]
+    return [*sums, base, difference, change.view(torch.int32), applied, probe, stored[1]]
 
 
 @pytest.mark.usefixtures("_threads_as_before")
@@ -167,6 +178,10 @@ def test_nothing_is_allocated_but_the_result(dtype: torch.dtype) -> None:
         assert bytes_allocated(lambda: LOADED.distance(*states[:2])) == 2 * sum_size
         assert bytes_allocated(lambda: LOADED.moments(*states)) == 8 * sum_size
         assert bytes_allocated(lambda: LOADED.finish(residuals[0], states[0])) == sum_size
+        assert bytes_allocated(lambda: LOADED.subtract(residuals[0], *states[:2])) == sum_size
+        change = operations.new_difference(residuals[0])
+        assert bytes_allocated(lambda: LOADED.advance(residuals[0], change, *states[:2])) == sum_size
+        assert bytes_allocated(lambda: LOADED.extrapolate_in_place(states[0], residuals[0], change, change, 1, 1)) == 0
         assert bytes_allocated(lambda: LOADED.apply_in_place(states[0], residuals[0])) == 0
         assert bytes_allocated(lambda: LOADED.combine_in_place(states[0], *residuals, 1.0, 1.0, 1.0)) == 0
         assert (
@@ -240,7 +255,10 @@ def test_what_is_not_finite_reaches_the_sums(operands: tuple[torch.Tensor, torch
 def test_finish_and_apply_round_as_torch_does(operands: tuple[torch.Tensor, torch.Tensor]) -> None:
     first, end = operands
     residual = operations.copy_to_float32(first)
-    LOADED.finish(residual, end)
+    subtracted = torch.empty_like(residual)
+    total, same_total = LOADED.finish(residual, end), LOADED.subtract(subtracted, first, end)
+    torch.testing.assert_close(subtracted, residual, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(same_total, total, rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(residual, end.float() - first.float(), rtol=0, atol=0, equal_nan=True)
     expected = (first.float() + residual).to(first.dtype)
     torch.testing.assert_close(LOADED.apply(first, residual), expected, rtol=0, atol=0, equal_nan=True)

@@ -28,6 +28,10 @@ EXPRESSIONS = SimpleNamespace(
     apply_in_place=operations.apply_residual_,
     moments=operations.residual_moments,
     combine_in_place=operations.combine_residuals_,
+    subtract=operations.subtract_states_,
+    advance=operations.advance_residual_,
+    extrapolate=operations.extrapolate_residual,
+    extrapolate_in_place=operations.extrapolate_residual_,
 )
 EXECUTORS = [pytest.param(LOADED, id="native", marks=needs_shim), pytest.param(EXPRESSIONS, id="expressions")]
 
@@ -102,6 +106,24 @@ def test_finish(executor: Any, dtype: torch.dtype, layout: str) -> None:
 @executors
 @dtypes
 @layouts
+def test_subtract(executor: Any, dtype: torch.dtype, layout: str) -> None:
+    start, end, residual = cast(LAYOUTS[layout](), dtype), cast(LAYOUTS[layout](), dtype), LAYOUTS[layout]()
+    expected = end.float() - start.float()
+    strides, memory = residual.stride(), residual.data_ptr()
+    total = executor.subtract(residual, start, end)
+    assert torch.equal(residual, expected)
+    assert (residual.stride(), residual.data_ptr()) == (strides, memory)
+    assert total.shape == (1,)
+    assert total.dtype is torch.float64
+    torch.testing.assert_close(total, expected.double().abs().sum().reshape(1), rtol=1e-6, atol=0)
+    base = operations.copy_to_float32(start)
+    torch.testing.assert_close(executor.finish(base, end), total, rtol=1e-6, atol=0)
+    assert torch.equal(base, expected)
+
+
+@executors
+@dtypes
+@layouts
 def test_apply(executor: Any, dtype: torch.dtype, layout: str) -> None:
     hidden, residual = cast(LAYOUTS[layout](), dtype), LAYOUTS[layout]()
     before = hidden.clone()
@@ -163,14 +185,101 @@ def test_combine_in_place(executor: Any, dtype: torch.dtype, layout: str) -> Non
     torch.testing.assert_close(hidden.double(), exact, rtol=rounding, atol=1e-5, check_stride=False)
 
 
+def difference_of(newer: torch.Tensor, older: torch.Tensor) -> torch.Tensor:
+    """newer - older in 8 bits."""
+    difference = operations.new_difference(newer)
+    EXPRESSIONS.advance(older.clone(), difference, torch.zeros_like(newer), newer)
+    return difference
+
+
+def in_float64(difference: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    n = math.prod(shape)
+    groups = -(-n // operations.DIFFERENCE_GROUP)
+    scales = difference[:groups].double().repeat_interleave(operations.DIFFERENCE_GROUP)[:n]
+    return (difference[groups:].view(torch.int8)[:n] * scales).view(shape)
+
+
+@executors
+@dtypes
+@layouts
+def test_advance(executor: Any, dtype: torch.dtype, layout: str) -> None:
+    residual, start, end = LAYOUTS[layout](), cast(LAYOUTS[layout](), dtype), cast(LAYOUTS[layout](), dtype)
+    before, memory = residual.clone(), residual.data_ptr()
+    difference = operations.new_difference(residual)
+    total = executor.advance(residual, difference, start, end)
+    assert residual.data_ptr() == memory
+    assert torch.equal(residual, end.float() - start.float())
+    assert total.shape == (1,)
+    assert total.dtype is torch.float64
+    torch.testing.assert_close(total, residual.double().abs().sum().reshape(1), rtol=1e-6, atol=0)
+    change = residual.double() - before.double()
+    if residual.numel():
+        half_a_step = change.abs().max().item() / 127 / 2
+        rounded = in_float64(difference, residual.shape)
+        torch.testing.assert_close(rounded, change.contiguous(), rtol=0, atol=1.001 * half_a_step)
+
+
+@executors
+@dtypes
+@layouts
+def test_extrapolate(executor: Any, dtype: torch.dtype, layout: str) -> None:
+    hidden, residual = cast(LAYOUTS[layout](), dtype), LAYOUTS[layout]()
+    newer, older = (difference_of(LAYOUTS[layout](), LAYOUTS[layout]()) for _ in range(2))
+    reused, newest_alone = hidden.clone(), hidden.clone()
+    executor.apply_in_place(reused, residual)
+    assert executor.extrapolate_in_place(newest_alone, residual, newer, older, 0.0, 0.0) is None
+    assert torch.equal(newest_alone, reused)
+    exact = hidden.double() + residual.double()
+    exact += 1.75 * in_float64(newer, exact.shape) - 0.625 * in_float64(older, exact.shape)
+    memory, before = hidden.data_ptr(), hidden.clone()
+    result = executor.extrapolate(hidden, residual, newer, older, 1.75, -0.625)
+    assert torch.equal(hidden, before)
+    executor.extrapolate_in_place(hidden, residual, newer, older, 1.75, -0.625)
+    assert hidden.data_ptr() == memory
+    assert torch.equal(result, hidden)
+    assert result.dtype is dtype
+    assert result.is_contiguous()
+    rounding = {torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-10}[dtype]
+    torch.testing.assert_close(hidden.double(), exact, rtol=rounding, atol=1e-5, check_stride=False)
+
+
+@dtypes
+def test_expressions_go_through_large_differences_in_parts(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 7 * operations.DIFFERENCE_GROUP + 3
+    hidden, start, end = (numbers(n).to(dtype) for _ in range(3))
+    results = []
+    for part in (operations.PART, 2 * operations.DIFFERENCE_GROUP):
+        monkeypatch.setattr(operations, "PART", part)
+        residual, difference = torch.ones(n), torch.zeros_like(operations.new_difference(hidden))
+        total = EXPRESSIONS.advance(residual, difference, start, end)
+        extrapolated = EXPRESSIONS.extrapolate(hidden, residual, difference, difference, 1.5, -0.25)
+        results.append((total, residual, difference.view(torch.int32), extrapolated))
+    torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-6, atol=0)
+    for in_parts, at_once in zip(results[1][1:], results[0][1:], strict=True):
+        assert torch.equal(in_parts, at_once)
+
+
+@executors
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_difference_that_is_not_finite_is_nan_in_its_group_only(executor: Any, value: float) -> None:
+    n = 3 * operations.DIFFERENCE_GROUP + 5
+    end, residual = numbers(n), torch.zeros(n)
+    end[operations.DIFFERENCE_GROUP] = value
+    difference = operations.new_difference(residual)
+    assert not executor.advance(residual, difference, torch.zeros(n), end).isfinite()
+    assert difference[:4].isnan().tolist() == [False, True, False, False]
+
+
 @executors
 def test_only_the_view_is_written(executor: Any) -> None:
     whole = torch.zeros(4, 6)
     executor.apply_in_place(whole[1:3, 2:4], torch.ones(2, 2))
     executor.finish(whole[:, 5:], torch.full((4, 1), 2.0))
+    executor.advance(whole[:1, :2], operations.new_difference(whole[:1, :2]), torch.ones(1, 2), torch.full((1, 2), 4.0))
     expected = torch.zeros(4, 6)
     expected[1:3, 2:4] = 1
     expected[:, 5] = 2
+    expected[0, :2] = 3
     assert torch.equal(whole, expected)
 
 
@@ -182,6 +291,13 @@ def test_float64(executor: Any, layout: str) -> None:
     torch.testing.assert_close(executor.distance(a, b), distance_in_float64(a, b), rtol=1e-6, atol=0)
     base = operations.copy_to_float32(a)
     executor.finish(base, b)
+    from_states = torch.empty_like(base)
+    executor.subtract(from_states, a, b)
+    torch.testing.assert_close(from_states, base, rtol=0, atol=1e-6)
+    executor.advance(from_states, operations.new_difference(base), b, a)
+    torch.testing.assert_close(from_states, -base, rtol=0, atol=1e-6)
+    change = difference_of(base, base)
+    assert torch.equal(executor.extrapolate(a, base, change, change, 1.0, 1.0), executor.apply(a, base))
     assert executor.apply(a, base).dtype is torch.float64
     torch.testing.assert_close(executor.apply(a, base), b.contiguous(), rtol=0, atol=1e-6)
     executor.apply_in_place(a, base)
@@ -237,6 +353,20 @@ def test_executors_agree(states: tuple[torch.Tensor, torch.Tensor]) -> None:
     native, expressed = operations.copy_to_float32(a), operations.copy_to_float32(a)
     torch.testing.assert_close(LOADED.finish(native, b), EXPRESSIONS.finish(expressed, b), rtol=1e-6, atol=0)
     assert torch.equal(native, expressed)
+    again = torch.empty_like(native)
+    torch.testing.assert_close(LOADED.subtract(again, a, b), EXPRESSIONS.subtract(expressed, a, b), rtol=1e-6, atol=0)
+    assert torch.equal(again, native)
+    assert torch.equal(again, expressed)
+    changes = []
+    for executor in (LOADED, EXPRESSIONS):
+        residual, change = 0.5 * native, operations.new_difference(native)
+        total = executor.advance(residual, change, b, a)
+        torch.testing.assert_close(total, executor.finish(residual, torch.zeros_like(residual)), rtol=1e-6, atol=0)
+        executor.extrapolate_in_place(residual, native, change, change, 1.5, -0.25)
+        groups = len(change) - (residual.numel() + 3) // 4
+        changes.append((residual, change[:groups], change[groups:].view(torch.int8)[: residual.numel()]))
+    for ours, theirs in zip(*changes, strict=True):
+        assert torch.equal(ours, theirs)
     assert torch.equal(LOADED.apply(b, native), EXPRESSIONS.apply(b, native))
 
 
@@ -284,6 +414,27 @@ def test_what_does_not_fit_is_refused_with_a_sentence(executor: Any) -> None:
             operator(whole, whole)
     with pytest.raises(RuntimeError, match=r"both tensors must have the same dtype, and these .*\.$"):
         executor.distance(row, half)
+    with pytest.raises(RuntimeError, match=shape):
+        executor.subtract(row, row, longer)
+    with pytest.raises(RuntimeError, match=shape):
+        executor.subtract(row, longer, longer)
+    with pytest.raises(RuntimeError, match=r"both states must have the same dtype, and these .*\.$"):
+        executor.subtract(row, row, half)
+    with pytest.raises(RuntimeError, match=r"the tensor 'residual' must be float32, and it .*\.$"):
+        executor.subtract(half, half, half)
+    size = r"a difference of this tensor has the shape \(2,?\), and this one has \(3,?\)\.$"
+    with pytest.raises(RuntimeError, match=size):
+        executor.advance(row, row.clone(), row, row)
+    with pytest.raises(RuntimeError, match=size):
+        executor.extrapolate_in_place(row, row, operations.new_difference(row), row, 0.0, 0.0)
+    with pytest.raises(RuntimeError, match=shape):
+        executor.extrapolate(row, longer, *[operations.new_difference(row)] * 2, 0.0, 0.0)
+    with pytest.raises(RuntimeError, match=size.replace("3", "2, 1")):
+        executor.advance(row, torch.ones(2, 1), row, row)
+    with pytest.raises(RuntimeError, match=r"the tensor 'difference' must be float32, and it .*\.$"):
+        executor.advance(row, half, row, row)
+    with pytest.raises(RuntimeError, match=r"both states must have the same dtype, and these .*\.$"):
+        executor.advance(row, operations.new_difference(row), row, half)
     with pytest.raises(RuntimeError, match=r"the tensor 'base' must be float32, and it .*\.$"):
         executor.finish(half, row)
     for operator in (executor.apply, executor.apply_in_place):
@@ -302,7 +453,21 @@ def test_refusals_do_not_show_where_the_shim_was_built() -> None:
 # ---- torch's machinery -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["distance", "finish", "apply", "apply_in_place", "moments", "combine_in_place"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "distance",
+        "finish",
+        "apply",
+        "apply_in_place",
+        "moments",
+        "combine_in_place",
+        "subtract",
+        "advance",
+        "extrapolate",
+        "extrapolate_in_place",
+    ],
+)
 @dtypes
 @pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "more than a chunk"])
 def test_opcheck(name: str, dtype: torch.dtype, layout: str) -> None:
@@ -314,7 +479,11 @@ def test_opcheck(name: str, dtype: torch.dtype, layout: str) -> None:
         "apply_in_place": (narrow, wide),
         "moments": tuple(cast(LAYOUTS[layout](), dtype) for _ in range(4)),
         "combine_in_place": (narrow, *(LAYOUTS[layout]() for _ in range(3)), 1.5, -0.75, 0.25),
+        "subtract": (wide, narrow, cast(LAYOUTS[layout](), dtype)),
+        "advance": (wide, operations.new_difference(wide), narrow, cast(LAYOUTS[layout](), dtype)),
+        "extrapolate_in_place": (narrow, wide, *(difference_of(LAYOUTS[layout](), wide) for _ in range(2)), 1.5, -0.25),
     }
+    arguments["extrapolate"] = arguments["extrapolate_in_place"]
     torch.library.opcheck(getattr(LOADED, name), arguments[name])
 
 
@@ -327,7 +496,12 @@ def test_compiled_without_a_graph_break(dynamic: bool) -> None:
         torch.ops.wavespeed.apply_residual_(hidden, base)
         moments = torch.ops.wavespeed.residual_moments(hidden, result, stored, hidden)
         torch.ops.wavespeed.combine_residuals_(hidden, base, base, base, 1.5, -0.75, 0.25)
-        return torch.ops.wavespeed.residual_distance(result, stored), moments, total, result
+        again = torch.ops.wavespeed.subtract_states_(base, stored, hidden)
+        difference = operations.new_difference(base)
+        changed = torch.ops.wavespeed.advance_residual_(base, difference, hidden, result)
+        result = torch.ops.wavespeed.extrapolate_residual(result, base, difference, difference, 0.5, 0.25)
+        torch.ops.wavespeed.extrapolate_residual_(hidden, base, difference, difference, 1.5, -0.25)
+        return torch.ops.wavespeed.residual_distance(result, stored), moments, total, result, again, changed, base
 
     compiled = torch.compile(cached_step, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     with torch.inference_mode():
@@ -345,6 +519,10 @@ def test_meta_device() -> None:
     tensor = torch.empty(2, 3, device="meta")
     assert LOADED.distance(tensor, tensor).shape == (2,)
     assert LOADED.finish(tensor, tensor).shape == (1,)
+    assert LOADED.subtract(tensor, tensor, tensor).shape == (1,)
+    difference = operations.new_difference(tensor)
+    assert LOADED.advance(tensor, difference, tensor, tensor).shape == (1,)
+    assert LOADED.extrapolate(tensor, tensor, difference, difference, 1.0, 1.0).shape == (2, 3)
     assert LOADED.apply(tensor, tensor).shape == (2, 3)
     with pytest.raises(RuntimeError, match="same shape"):
         LOADED.apply(tensor, torch.empty(3, device="meta"))

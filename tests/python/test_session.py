@@ -101,6 +101,76 @@ def test_a_hit_is_first_block_output_plus_stored_residual(model: Model) -> None:
     assert session.statistics()["reused"] == 1
 
 
+def watched_operations(called: list[tuple[str, tuple[Any, ...]]]) -> Any:
+    """The operators, each of which notes its name and its arguments."""
+
+    def watch(name: str) -> Callable[..., Any]:
+        native = getattr(real_operations(), name)
+
+        def noted(*args: Any) -> Any:
+            called.append((name, args))
+            return native(*args)
+
+        return noted
+
+    return real_operations(**{name: watch(name) for name in ("copy_to_float32", "finish", "subtract", "distance")})
+
+
+@pytest.mark.parametrize("conds", [(0,), (0, 1)])
+def test_the_copy_of_an_output_is_also_what_its_residual_is_measured_from(model: Model, conds: tuple[int, ...]) -> None:
+    """The first computed evaluation makes the residual's memory; from then on two passes are enough."""
+    called: list[tuple[str, tuple[Any, ...]]] = []
+    session = open_session(model, threshold=1e-9, operations=watched_operations(called))
+    for seed in (1, 2, 3):
+        x = picture(seed, len(conds))
+        plain = model(x)
+        assert torch.equal(evaluate(session, model, x, conds=conds), plain)
+    first = ["copy_to_float32", "finish"] * len(conds)
+    later = ["distance"] * len(conds) + ["subtract"] * len(conds)
+    assert [name for name, _ in called] == first + later + later
+    ends: list[torch.Tensor] = []
+    firsts: list[torch.Tensor] = []
+    with (
+        watching(model.final_layer, lambda args, _result: ends.append(args[0].clone())),
+        watching(model.double_blocks[0], lambda _args, result: firsts.append(result[0].clone())),
+    ):
+        model(picture(3, len(conds)))
+    residuals = torch.cat([args[0] for name, args in called[-len(conds) :]])
+    assert torch.equal(residuals, ends[0] - firsts[0])
+
+
+def test_the_residual_of_the_first_block_is_kept_and_not_copied(model: Model) -> None:
+    called: list[tuple[str, tuple[Any, ...]]] = []
+    session = open_session(model, metric="residual", operations=watched_operations(called))
+    evaluate(session, model, picture())
+    evaluate(session, model, picture())
+    assert session.statistics()["reused"] == 1
+    made = next(args[0] for name, args in called if name == "finish")
+    stored = next(args[1] for name, args in called if name == "distance")
+    assert stored is made
+
+
+@pytest.mark.parametrize("metric", ["output", "residual"])
+def test_a_head_in_another_dtype_is_measured_from_the_same_state(model: Model, metric: str) -> None:
+    """Some models cast between their trunk and their head."""
+    model.to(torch.bfloat16)
+    model.final_layer.float()
+    forward = model.final_layer.forward
+    model.final_layer.forward = lambda x, vec: forward(x, vec.float())
+
+    def with_cast(x: torch.Tensor) -> torch.Tensor:
+        img, _ = model.double_blocks[0](model.img_in(x), model.txt_in(x[:, :2]), torch.zeros(1))
+        img = model.single_blocks[0](img, torch.zeros(1))
+        return model.final_layer(img.float(), torch.zeros(1))
+
+    session = open_session(model, metric=metric, threshold=1e-9)
+    for seed in (1, 2, 2):
+        x = picture(seed).bfloat16()
+        plain = with_cast(x)
+        assert torch.allclose(evaluate(session, with_cast, x), plain, rtol=0, atol=1e-6)
+    assert (session.statistics()["computed"], session.statistics()["reused"]) == (2, 1)
+
+
 def test_additions_between_blocks_are_not_applied_twice(model: Model) -> None:
     """A ControlNet's addition is in the stored residual already; on a hit it lands in a tensor nobody reads."""
     model.control = torch.full((1, 6, WIDTH), 0.25)
@@ -333,6 +403,17 @@ def test_out_of_memory_drops_the_cache_and_the_run_goes_on(
     statistics = session.statistics()
     assert statistics["disabled"] == "there was not enough memory for the cache, so it was dropped"
     assert statistics["bytes"] == 0
+
+
+def test_out_of_memory_at_the_end_of_a_later_evaluation_drops_the_cache(model: Model) -> None:
+    def full(*_args: Any) -> None:
+        raise torch.OutOfMemoryError("planned")
+
+    session = open_session(model, threshold=1e-9, operations=real_operations(subtract=full))
+    for seed in (1, 2, 3):
+        plain = model(picture(seed))
+        assert torch.equal(evaluate(session, model, picture(seed)), plain)
+    assert session.statistics()["disabled"] == "there was not enough memory for the cache, so it was dropped"
 
 
 def test_out_of_memory_of_the_model_is_not_ours(model: Model) -> None:

@@ -190,6 +190,37 @@ def test_a_head_that_is_given_a_part_of_the_tokens(batch: int) -> None:
         assert bool(session.statistics()["disabled"]) == (part == "same")
 
 
+@pytest.mark.parametrize("metric", ["output", "residual"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_forecast_for_a_head_that_is_given_a_part_of_the_tokens(metric: str, dtype: torch.dtype) -> None:
+    """The head may be in another dtype than the trunk, too."""
+
+    class Cast(WithReference):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.inlet(x).to(dtype)
+            vec = h.mean(1, keepdim=True)
+            for block in self.blocks:
+                h = block(h, vec)
+            return self.outlet(h[:, 2:].float())
+
+    model = Cast()
+    model.blocks.to(dtype)
+    hooks: Hooks = [(block, "block", 0) for block in model.blocks]
+    hooks[0] = (model.blocks[0], "first", 0)
+    hooks.append((model.outlet, "final"))
+    schedule = tuple(1 - step / 8 for step in range(9))
+    settings = {"strategy": "forecast", "schedule": schedule, "threshold": 1e9, "max_consecutive_hits": 1}
+    session = session_of((SINGLE,), hooks, metric=metric, final_part="tail", **settings)
+    error = []
+    for step in range(8):
+        x = picture(1) + 0.05 * step * picture(2)
+        out = evaluate(session, model, x, sigma=torch.tensor([schedule[step]]))
+        error.append((out - model(x)).norm().item() / model(x).norm().item())
+    assert session.statistics()["reused"] == 3
+    assert [value == 0 for value in error] == [True, True, False, True, False, True, False, True]
+    assert max(error) < 0.02
+
+
 # ---- tuples of tensors -----------------------------------------------------------------------------------------------
 
 
