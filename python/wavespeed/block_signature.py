@@ -49,6 +49,7 @@ def _of_module(module: torch.nn.Module, own_hooks: bool) -> Signature:
     hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values()) if own_hooks else ()
     return (
         type(module),
+        type(module).forward,  # packs exchange it for all modules of a class
         attributes.get("forward"),
         tuple((name, _of_value(value, DEPTH)) for name, value in tensors.items()),
         tuple(

@@ -14,8 +14,11 @@ from .compile_regions import Regions, Request
 from .run import Engine
 
 PARTS_MAX = 8
-PATCHER_ATTRIBUTES = ("patcher", "control_model_wrapped")
+CONTROLNET = "control_model_wrapped"
+PATCHER_ATTRIBUTES = ("patcher", CONTROLNET)
 """Where VAE and CLIP, and where ControlNets keep their ModelPatcher."""
+WHOLE = "diffusion_model"
+"""The usual object_to_patch; a ControlNet's patcher holds its network alone, and so it means all of that."""
 
 
 def _check_path(path: str) -> None:
@@ -122,8 +125,10 @@ class CompileModel:
         patched = copy.copy(owner)
         patcher = getattr(owner, name).clone()
         setattr(patched, name, patcher)
-        slot = f"{object_to_patch}.{SLOT}"
-        module = self._module(patcher, object_to_patch)
+        if name == CONTROLNET and object_to_patch == WHOLE:
+            module, slot = patcher.model, SLOT
+        else:
+            module, slot = self._module(patcher, object_to_patch), f"{object_to_patch}.{SLOT}"
         if disable:
             patcher.object_patches.pop(slot, None)
             report.show_on_node("Off: disable is on.", node_id)
@@ -138,6 +143,11 @@ class CompileModel:
             found = patcher.get_model_object(path)
         except AttributeError:
             found = None
+        if isinstance(found, (torch.nn.ModuleList, torch.nn.ModuleDict)):
+            raise ValueError(
+                f"object_to_patch is {path!r}, which is a list of modules and is never called. Name one of them, for "
+                f"example {path}.{next((name for name, _ in found.named_children()), 0)}."
+            )
         if not isinstance(found, torch.nn.Module):
             names = ", ".join(name for name, _ in patcher.model.named_children())
             raise ValueError(

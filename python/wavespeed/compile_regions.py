@@ -6,6 +6,7 @@ from then on, and a sentence says why.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 import types
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 COMPILES_MAX = 16
-"""More graphs than this in one region mean that something changes at each call; then compiling never ends."""
+"""More graphs than this in one region mean that something changes at each call; then compiling never ends. torch has a
+lower limit of its own, at which it runs a region uncompiled without a word."""
 REGIONS_MAX = 64
 UNTIMED_BACKENDS = ("eager", "aot_eager")
 """They exist to find faults, not to be fast, so they are not compared with the uncompiled block."""
@@ -77,6 +79,13 @@ def _can_drop_guards() -> bool:
     return bool(inlined) and hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe")
 
 
+def _limit() -> dict[str, int]:
+    """torch's limit of compiles, lifted to ours where this torch takes it as an argument; its setting would only hold
+    for the prompt that ran the node."""
+    known = "recompile_limit" in inspect.signature(torch.compile).parameters
+    return {"recompile_limit": COMPILES_MAX} if known else {}
+
+
 def _graphs() -> int:
     """How many graphs torch has compiled in this process; also by others, but not while a region is being called."""
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
@@ -121,6 +130,7 @@ class Region:
             fullgraph=request.fullgraph,
             dynamic=True if request.dynamic else None,
             options=options or None,
+            **_limit(),
         )
 
     @property
