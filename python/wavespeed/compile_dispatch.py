@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from . import architecture, block_signature, compile_blocks, compile_report, report
+from . import architecture, block_signature, compile_blocks, compile_report, offloaded_lora, report
 from .compile_regions import Region, Regions, Request
 from .run import WRAPPER_KEY
 
@@ -34,6 +34,19 @@ def _is_taken(block: torch.nn.Module, method: str | None) -> str:
     return "another node runs them in its own way" if attributes.get("forward") or attributes.get(method) else ""
 
 
+def _replacements(block: torch.nn.Module) -> offloaded_lora.Replacements:
+    try:
+        return offloaded_lora.replacements(block)
+    except offloaded_lora.NotReplaceableError:
+        return {}
+
+
+def _weights_are_at(base_model: Any) -> tuple[Any, ...]:
+    """Changes when ComfyUI moves weights in or out, or patches them: also in the midst of a run, to make room."""
+    names = ("model_loaded_weight_memory", "lowvram_patch_counter", "current_weight_patches_uuid")
+    return tuple(getattr(base_model, name, None) for name in names)
+
+
 class CompiledBlock(NamedTuple):
     region: Region | None
     """None for a block that is left out."""
@@ -44,11 +57,13 @@ class CompiledBlock(NamedTuple):
 class CompiledModel:
     """The blocks of one base model and their regions, for one run."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, weights_are_at: tuple[Any, ...]) -> None:
         self.name = name
+        self.weights_are_at = weights_are_at
         self.blocks: dict[torch.nn.Module, CompiledBlock] = {}
         self.left_out: Counter[str] = Counter()
         """How many blocks, by half a sentence that says why."""
+        self.replacements: offloaded_lora.Replacements = {}
         self.compiled_calls = self.eager_calls = 0
 
     def begin(self) -> None:
@@ -58,6 +73,13 @@ class CompiledModel:
         self.regions = list(dict.fromkeys(compiled.values()))
         self.compiles_before = {region: len(region.compiles) for region in self.regions}
         self.compiled_blocks = len(compiled)
+
+    def go_on_from(self, earlier: CompiledModel) -> CompiledModel:
+        """The same model in the same run, after its weights were moved."""
+        self.compiled_calls, self.eager_calls = earlier.compiled_calls, earlier.eager_calls
+        self.compiles_before |= earlier.compiles_before
+        self.regions = list(dict.fromkeys(earlier.regions + self.regions))
+        return self
 
     def text(self) -> str:
         compiles = [c for region in self.regions for c in region.compiles[self.compiles_before[region] :]]
@@ -92,26 +114,33 @@ class CompileRun:
 
     def model_for(self, base_model: Any, transformer_options: dict[str, Any]) -> CompiledModel:
         with self.lock:
-            if id(base_model) not in self.models:
-                self.models[id(base_model)] = self._bind(base_model, transformer_options)
+            known = self.models.get(id(base_model))
+            if known is None or known.weights_are_at != _weights_are_at(base_model):
+                found = self._bind(base_model, transformer_options)
+                self.models[id(base_model)] = found if known is None else found.go_on_from(known)
             return self.models[id(base_model)]
 
     def _bind(self, base_model: Any, transformer_options: dict[str, Any]) -> CompiledModel:
-        """Once per run, when the weights lie where they will be during the run."""
+        """When the weights have been loaded, and again when they are moved: usually once per run."""
         from comfy.patcher_extension import WrappersMP
 
         patched = architecture.module_at(base_model, self.object_to_patch)
         name, found, whole = compile_blocks.find(self.architectures, patched)
         wrappers = (transformer_options.get("wrappers") or {}).get(WrappersMP.APPLY_MODEL, {})
-        model = CompiledModel(name)
+        model = CompiledModel(name, _weights_are_at(base_model))
         if whole and WRAPPER_KEY in wrappers:
             model.left_out[WHOLE_AND_CACHED] += 1
             found = []
         for block, method in found:
-            why = _is_taken(block, method) or block_signature.is_left_out(block)
+            replacements = _replacements(block)
+            with offloaded_lora.replaced(replacements):
+                why = _is_taken(block, method) or block_signature.is_left_out(block)
+                region = None if why else self._region(block, method)
             if why:
                 model.left_out[why] += 1
-            model.blocks[block] = CompiledBlock(None if why else self._region(block, method), method or SLOT)
+            else:
+                model.replacements.update(replacements)
+            model.blocks[block] = CompiledBlock(region, method or SLOT)
         model.begin()
         return model
 
@@ -167,7 +196,8 @@ class CompileRun:
                 if vars(block).get(slot) is None:  # else it is another node's
                     vars(block)[slot] = partial(self.call_block, model, block)
                     filled.append((block, slot))
-            return executor(*args, **kwargs)
+            with offloaded_lora.replaced(model.replacements):
+                return executor(*args, **kwargs)
         finally:
             for block, slot in filled:
                 vars(block).pop(slot, None)

@@ -84,12 +84,14 @@ def sample(
         return comfy_sample(model, empty, positive, negative, cfg)
 
 
-def comfy_sample(model: Any, empty: torch.Tensor, positive: Any, negative: Any, cfg: float) -> torch.Tensor:
+def comfy_sample(
+    model: Any, empty: torch.Tensor, positive: Any, negative: Any, cfg: float, steps: int = STEPS
+) -> torch.Tensor:
     import comfy.sample
 
     noise = comfy.sample.prepare_noise(empty, 1)
     return comfy.sample.sample(
-        model, noise, STEPS, cfg, "euler", "simple", positive, negative, empty, denoise=1.0, disable_pbar=True, seed=1
+        model, noise, steps, cfg, "euler", "simple", positive, negative, empty, denoise=1.0, disable_pbar=True, seed=1
     )
 
 
