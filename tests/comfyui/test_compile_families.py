@@ -6,6 +6,7 @@ compares.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -199,3 +200,65 @@ def test_blocks_that_are_called_by_a_method_are_compiled(comfy: ComfyUI) -> None
         assert torch.equal(latent, reference)
         assert any("1 region, 3 blocks · compiled 100 % of calls" in text for _, text in comfy.texts.sent)
     assert not any("forward_gen" in vars(block) for block in model.model.diffusion_model.blocks)
+
+
+def doubled(q: Any, k: Any, v: Any, extra_options: Any) -> Any:
+    from comfy.ldm.modules.attention import optimized_attention
+
+    return optimized_attention(q, k, v * 2, extra_options["n_heads"])
+
+
+def scaled_by_place(q: Any, k: Any, v: Any, extra_options: Any) -> Any:
+    kind, number = extra_options["block"]
+    return q * (1.0 + len(kind) + 0.1 * number + 0.01 * extra_options["block_index"]), k, v
+
+
+def overridden(function: Any, *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs) * (1.0 + 0.1 * kwargs["transformer_options"]["block"][1])
+
+
+def replace_attention(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.set_model_attn1_replace(doubled, "input", 1, 0)
+
+
+def patch_attention(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.set_model_attn2_patch(scaled_by_place)
+
+
+def override_attention(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.model_options["transformer_options"]["optimized_attention_override"] = overridden
+
+
+def exchange_attention(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As packs do for the whole process."""
+    from comfy.ldm.modules import attention
+
+    monkeypatch.setattr(attention, "optimized_attention", partial(overridden, attention.optimized_attention))
+
+
+def exchange_a_class(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from comfy.ldm.modules import attention
+
+    original = attention.CrossAttention.forward
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return overridden(partial(original, self), *args, **kwargs)
+
+    monkeypatch.setattr(attention.CrossAttention, "forward", forward)
+
+
+ASK_FOR_THEIR_PLACE = (replace_attention, patch_attention, override_attention, exchange_attention, exchange_a_class)
+
+
+def test_what_asks_where_a_block_stands_is_told(comfy: ComfyUI) -> None:
+    """The place of a UNet's block is kept from torch only while nothing could ask for it."""
+    model = comfy.model("sd1")
+    plain = sample(comfy, model, "sd1")
+    assert torch.equal(sample(comfy, compiled(comfy, model), "sd1"), plain)
+    for change in ASK_FOR_THEIR_PLACE:
+        changed = model.clone()
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            change(changed, monkeypatch)
+            expected = sample(comfy, changed, "sd1")
+            assert not torch.equal(expected, plain)
+            assert torch.equal(sample(comfy, compiled(comfy, changed), "sd1"), expected), change.__name__
