@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from in_process import tensors_alive
+from in_process import relative_difference, tensors_alive
 from test_compile import Compiles, _fresh_compiler, compiled, sample  # noqa: F401
 from tiny_models import build
 
@@ -174,3 +174,10 @@ def test_weights_that_move_during_a_run_are_noticed(comfy: ComfyUI) -> None:
         pictures.append(sample(made))
     assert torch.equal(*pictures)
     assert "compiled 100 % of calls" in comfy.texts.last()
+
+
+def test_inductor_computes_the_same_picture(comfy: ComfyUI) -> None:
+    model = lora(build("flux_dev"), 0.7)
+    behind = compiled(comfy, model, backend="inductor")
+    assert relative_difference(sample(behind), sample(model)) < 1e-5
+    assert "cannot be compiled" not in comfy.texts.last()
