@@ -202,12 +202,6 @@ def test_blocks_that_are_called_by_a_method_are_compiled(comfy: ComfyUI) -> None
     assert not any("forward_gen" in vars(block) for block in model.model.diffusion_model.blocks)
 
 
-def doubled(q: Any, k: Any, v: Any, extra_options: Any) -> Any:
-    from comfy.ldm.modules.attention import optimized_attention
-
-    return optimized_attention(q, k, v * 2, extra_options["n_heads"])
-
-
 def scaled_by_place(q: Any, k: Any, v: Any, extra_options: Any) -> Any:
     kind, number = extra_options["block"]
     return q * (1.0 + len(kind) + 0.1 * number + 0.01 * extra_options["block_index"]), k, v
@@ -215,10 +209,6 @@ def scaled_by_place(q: Any, k: Any, v: Any, extra_options: Any) -> Any:
 
 def overridden(function: Any, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs) * (1.0 + 0.1 * kwargs["transformer_options"]["block"][1])
-
-
-def replace_attention(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model.set_model_attn1_replace(doubled, "input", 1, 0)
 
 
 def patch_attention(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +237,7 @@ def exchange_a_class(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention.CrossAttention, "forward", forward)
 
 
-ASK_FOR_THEIR_PLACE = (replace_attention, patch_attention, override_attention, exchange_attention, exchange_a_class)
+ASK_FOR_THEIR_PLACE = (patch_attention, override_attention, exchange_attention, exchange_a_class)
 
 
 def test_what_asks_where_a_block_stands_is_told(comfy: ComfyUI) -> None:
