@@ -70,12 +70,13 @@ void ws_compile_allowed_free(ws_compile_allowed *allowed); /* NULL is allowed */
 
 /* WS_ERROR_JSON or WS_ERROR_RANGE with a sentence: what is refused, why, and the nearest thing that is allowed.
  * allowed: NULL where there is no file. */
-ws_status ws_compile_request_read(const ws_compile_inputs *inputs, const ws_compile_allowed *allowed, ws_compile_request *out,
-                                  ws_error *error);
+ws_status ws_compile_request_read(const ws_compile_inputs *inputs, const ws_compile_allowed *allowed,
+                                  ws_compile_request *out, ws_error *error);
 
 /* The options that may be asked for: how many, and one of them with its value in a request (which may be NULL). */
 size_t ws_compile_option_count(const ws_compile_allowed *allowed);
-ws_compile_option ws_compile_option_get(const ws_compile_allowed *allowed, const ws_compile_request *request, size_t index);
+ws_compile_option ws_compile_option_get(const ws_compile_allowed *allowed, const ws_compile_request *request,
+                                        size_t index);
 
 #ifdef __cplusplus
 }

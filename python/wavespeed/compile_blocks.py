@@ -66,8 +66,11 @@ def only_core_code(block: torch.nn.Module) -> bool:
     """Whether all that a block runs is ComfyUI's own and torch's, as far as packs exchange such things."""
     from comfy.ldm.modules import attention
 
-    functions = [type(module).forward for module in block.modules()]
-    functions += [attention.optimized_attention, attention.optimized_attention_masked]
+    functions: list[Any] = [attention.optimized_attention, attention.optimized_attention_masked]
+    for module in block.modules():
+        if module is not block:  # what runs around the block sees the options as they are
+            functions += [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        functions.append(vars(module).get("forward", type(module).forward))
     return all(_package(function) in ("comfy", "torch") for function in functions)
 
 
@@ -86,8 +89,9 @@ class without_place:
         self.taken: dict[str, Any] = {}
 
     def __enter__(self) -> None:
-        if all(key in FOR_OTHERS or _asks_nothing(value) for key, value in self.options.items()):
-            self.taken = {key: self.options.pop(key) for key in PLACE_KEYS if key in self.options}
+        there = [key for key in PLACE_KEYS if key in self.options]
+        if there and all(key in FOR_OTHERS or _asks_nothing(value) for key, value in self.options.items()):
+            self.taken = {key: self.options.pop(key) for key in there}
 
     def __exit__(self, *_exception: object) -> None:
         self.options.update(self.taken)

@@ -25,8 +25,8 @@ static bool is_name(const char *text) {
     return strlen(text) < NAME_SIZE;
 }
 
-static ws_status read_name(const ws_compile_allowed *allowed, const cJSON *item, const ws_json_place *place, const char **out,
-                           ws_error *error) {
+static ws_status read_name(const ws_compile_allowed *allowed, const cJSON *item, const ws_json_place *place,
+                           const char **out, ws_error *error) {
     WS_TRY_(ws_json_text_(item, "name", place, out, error));
     if (!is_name(*out)) {
         return ws_fail(error, WS_ERROR_JSON, "%s: a name has letters, digits, \"_\" and \".\", and is shorter than %d.", place->text,

@@ -161,7 +161,8 @@ static bool is_blank(const char *text, size_t length) {
     return true;
 }
 
-static ws_status read_object(const ws_compile_allowed *allowed, cJSON *root, ws_compile_request *request, ws_error *error) {
+static ws_status read_object(const ws_compile_allowed *allowed, cJSON *root, ws_compile_request *request,
+                             ws_error *error) {
     bool typed[WS_COMPILE_OPTIONS_MAX] = {false};
     if (!cJSON_IsObject(root)) {
         return ws_fail(error, WS_ERROR_JSON, "options must be a JSON object, for example {\"max_autotune\": true}.");
@@ -192,7 +193,8 @@ static ws_status read_options(const ws_compile_inputs *inputs, const ws_compile_
 
 /* ---- the request ----------------------------------------------------------------------------- */
 
-ws_compile_option ws_compile_option_get(const ws_compile_allowed *allowed, const ws_compile_request *request, size_t index) {
+ws_compile_option ws_compile_option_get(const ws_compile_allowed *allowed, const ws_compile_request *request,
+                                        size_t index) {
     const ws_option_entry *const entry = ws_option_at_(allowed, index);
     ws_compile_option option = {.name = entry->name, .kind = entry->kind, .given = false, .value = 0, .text = ""};
     if (request == NULL || !request->given[index]) {
@@ -231,8 +233,8 @@ static void write_canonical(const ws_compile_allowed *allowed, ws_compile_reques
     }
 }
 
-ws_status ws_compile_request_read(const ws_compile_inputs *inputs, const ws_compile_allowed *allowed, ws_compile_request *out,
-                                  ws_error *error) {
+ws_status ws_compile_request_read(const ws_compile_inputs *inputs, const ws_compile_allowed *allowed,
+                                  ws_compile_request *out, ws_error *error) {
     ws_compile_request request = {0};
     const char *compiler = NULL;
     const char *mode = NULL;

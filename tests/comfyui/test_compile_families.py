@@ -101,7 +101,9 @@ def sample(
 
 
 @pytest.mark.parametrize("family", COUNTS)
-def test_a_family_compiles_as_often_as_it_has_kinds_of_blocks(comfy: ComfyUI, family: str) -> None:
+def test_a_family_compiles_as_often_as_it_has_kinds_of_blocks(
+    comfy: ComfyUI, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = comfy.model(family)
     behind = compiled(comfy, model)
     counts = []
@@ -118,7 +120,8 @@ def test_a_family_compiles_as_often_as_it_has_kinds_of_blocks(comfy: ComfyUI, fa
         assert torch.equal(sample(comfy, comfy.cached(behind, USUAL), family), cached)
         assert torch.equal(sample(comfy, compiled(comfy, comfy.cached(model, USUAL)), family), cached)
     assert compiles.graphs == 0
-    print(row(family, tuple(counts), RUNS))
+    with capsys.disabled():
+        print("\n" + row(family, tuple(counts), RUNS))
     assert tuple(counts) == COUNTS[family]
 
 
@@ -172,7 +175,9 @@ OBJECTS: dict[str, tuple[Callable[[], Any], str, Callable[..., torch.Tensor], tu
 
 
 @pytest.mark.parametrize("kind", OBJECTS)
-def test_an_object_is_compiled_once_and_once_for_batches(comfy: ComfyUI, kind: str) -> None:
+def test_an_object_is_compiled_once_and_once_for_batches(
+    comfy: ComfyUI, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     make, part, use, expected = OBJECTS[kind]
     plain = make()
     behind = compiled(comfy, plain, is_patcher=False, object_to_patch=part)
@@ -184,7 +189,8 @@ def test_an_object_is_compiled_once_and_once_for_batches(comfy: ComfyUI, kind: s
             result = use(comfy, behind, **how)
         counts.append(compiles.graphs)
         assert torch.equal(result, reference), name
-    print(row(kind, tuple(counts), OBJECT_RUNS))
+    with capsys.disabled():
+        print("\n" + row(kind, tuple(counts), OBJECT_RUNS))
     assert tuple(counts) == expected
 
 
@@ -237,7 +243,29 @@ def exchange_a_class(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention.CrossAttention, "forward", forward)
 
 
-ASK_FOR_THEIR_PLACE = (patch_attention, override_attention, exchange_attention, exchange_a_class)
+def exchange_a_forward(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for block in model.model.diffusion_model.input_blocks[1][1].transformer_blocks:
+        monkeypatch.setitem(vars(block.attn1), "forward", partial(overridden, block.attn1.forward))
+
+
+def hook_a_layer(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hook(_module: Any, _args: Any, kwargs: Any, result: Any) -> Any:
+        return result * (1.0 + 0.1 * kwargs["transformer_options"]["block"][1])
+
+    layer = model.model.diffusion_model.input_blocks[2][1].transformer_blocks[0].attn2
+    number = layer.register_forward_hook(hook, with_kwargs=True).id
+    for hooks in (layer._forward_hooks, layer._forward_hooks_with_kwargs):
+        monkeypatch.setitem(hooks, number, hooks.pop(number))
+
+
+ASK_FOR_THEIR_PLACE = (
+    exchange_a_forward,
+    hook_a_layer,
+    patch_attention,
+    override_attention,
+    exchange_attention,
+    exchange_a_class,
+)
 
 
 def test_what_asks_where_a_block_stands_is_told(comfy: ComfyUI) -> None:
