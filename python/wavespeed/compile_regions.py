@@ -79,11 +79,16 @@ def _can_drop_guards() -> bool:
     return bool(inlined) and hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe")
 
 
-def _limit() -> dict[str, int]:
-    """torch's limit of compiles, lifted to ours where this torch takes it as an argument; its setting would only hold
-    for the prompt that ran the node."""
-    known = "recompile_limit" in inspect.signature(torch.compile).parameters
-    return {"recompile_limit": COMPILES_MAX} if known else {}
+def _limit() -> tuple[int, dict[str, int]]:
+    """(how often a region may be compiled, arguments of torch.compile that say so).
+
+    Where this torch takes no such argument, its own limit holds: its setting could only be changed for the prompt that
+    runs the node.
+    """
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        return COMPILES_MAX, {"recompile_limit": COMPILES_MAX}
+    config = torch._dynamo.config
+    return min(COMPILES_MAX, getattr(config, "recompile_limit", None) or config.cache_size_limit), {}
 
 
 def _graphs() -> int:
@@ -121,6 +126,7 @@ class Region:
         self.compiles: list[Compile] = []
         self.lock = threading.RLock()
         self.trial = SpeedTrial() if request.backend not in UNTIMED_BACKENDS else None
+        self.compiles_max, limit = _limit()
         options = dict(request.options)
         if signed and _can_drop_guards():
             options["guard_filter_fn"] = _without_guards_on_the_block
@@ -130,7 +136,7 @@ class Region:
             fullgraph=request.fullgraph,
             dynamic=True if request.dynamic else None,
             options=options or None,
-            **_limit(),
+            **limit,
         )
 
     @property
@@ -176,9 +182,9 @@ class Region:
         self.compiles.append(compile_)
         if self.trial is not None and not self.trial.done:
             self.trial.restart()
-        if len(self.compiles) >= COMPILES_MAX:
+        if len(self.compiles) >= self.compiles_max:
             self.stopped = (
-                f"{self.name} was compiled {COMPILES_MAX} times, because something about it changes at each call, "
+                f"{self.name} was compiled {self.compiles_max} times, because something about it changes at each call, "
                 "and runs as it is from now on."
             )
 
