@@ -3,6 +3,7 @@ set(WAVESPEED_CORE_SOURCES
   src/core/architecture.c
   src/core/architecture_stage.c
   src/core/compile_options.c
+  src/core/compile_allowed.c
   src/core/compile_request.c
   src/core/json.c
   src/core/node_schema.c

@@ -2,7 +2,7 @@
  *
  * A workflow is data that people download, and torch takes options that name compilers, command lines, files and functions. So
  * nothing reaches torch that does not stand in the tables here: two names of compilers, four backends, five modes, and the options of
- * compile_options.c with their types and ranges. */
+ * compile_options.c with their types and ranges. Whoever runs the machine may add options to them in a file (compile_allowed.c). */
 #ifndef WAVESPEED_COMPILE_REQUEST_H
 #define WAVESPEED_COMPILE_REQUEST_H
 
@@ -18,10 +18,15 @@ extern "C" {
 
 enum {
     WS_COMPILE_OPTIONS_SIZE_MAX = 64 * 1024, /* bytes of JSON text */
-    WS_COMPILE_OPTIONS_MAX = 96,             /* entries of the table */
+    WS_COMPILE_NESTING = 2,                  /* levels of JSON: the object, and a value that is refused by name */
+    WS_COMPILE_OPTIONS_MAX = 128,            /* entries of the table and of the file together */
+    WS_COMPILE_ALLOWED_MAX = 32,             /* entries of the file */
     WS_COMPILE_TEXT_SIZE = 64,               /* one value as text */
-    WS_COMPILE_CANONICAL_SIZE = 4096
+    WS_COMPILE_CANONICAL_SIZE = 8192
 };
+
+/* Further options that a workflow may set: what the file of whoever runs the machine allows. */
+typedef struct ws_compile_allowed ws_compile_allowed;
 
 /* The widgets as they are; texts are terminated, options need not be. */
 typedef struct ws_compile_inputs {
@@ -59,12 +64,19 @@ typedef struct ws_compile_option {
     char text[WS_COMPILE_TEXT_SIZE]; /* of words */
 } ws_compile_option;
 
-/* WS_ERROR_JSON or WS_ERROR_RANGE with a sentence: what is refused, why, and the nearest thing that is allowed. */
-ws_status ws_compile_request_read(const ws_compile_inputs *inputs, ws_compile_request *out, ws_error *error);
+/* Reads the text of that file. *out belongs to the caller. */
+ws_status ws_compile_allowed_read(const char *text, size_t length, ws_compile_allowed **out, ws_error *error);
+void ws_compile_allowed_free(ws_compile_allowed *allowed); /* NULL is allowed */
+
+/* WS_ERROR_JSON or WS_ERROR_RANGE with a sentence: what is refused, why, and the nearest thing that is allowed.
+ * allowed: NULL where there is no file. */
+ws_status ws_compile_request_read(const ws_compile_inputs *inputs, const ws_compile_allowed *allowed,
+                                  ws_compile_request *out, ws_error *error);
 
 /* The options that may be asked for: how many, and one of them with its value in a request (which may be NULL). */
-size_t ws_compile_option_count(void);
-ws_compile_option ws_compile_option_get(const ws_compile_request *request, size_t index);
+size_t ws_compile_option_count(const ws_compile_allowed *allowed);
+ws_compile_option ws_compile_option_get(const ws_compile_allowed *allowed, const ws_compile_request *request,
+                                        size_t index);
 
 #ifdef __cplusplus
 }

@@ -12,12 +12,15 @@ from typing import Any
 
 import torch
 
+from . import offloaded_lora
+
 PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 SAME_OBJECT = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
 OWN_TO_MODULES = frozenset(vars(torch.nn.Module())) - {"training"} | {"_compiled_call_impl", "forward"}
 BOOKKEEPING = frozenset({"seed_key"})
 """ComfyUI names every layer with it; read only where a layer applies LoRA patches itself, which is_left_out finds."""
 DEPTH = 4
+LORA = "LoRA patches of a kind that torch cannot compile are applied to their offloaded weights at each call"
 
 Signature = tuple[Any, ...]
 
@@ -28,14 +31,11 @@ def is_left_out(block: torch.nn.Module) -> str:
         attributes = vars(module)
         if attributes.get("_v") is not None:
             return "dynamic VRAM moves their weights"
-        patches = (
-            "weight_function",
-            "bias_function",
-            "weight_lowvram_function",
-            "bias_lowvram_function",
-        )
-        if any(attributes.get(name) for name in patches):
-            return "LoRA patches are applied to their offloaded weights at each call"
+        if attributes.get("weight_lowvram_function") or attributes.get("bias_lowvram_function"):
+            return LORA
+        functions = [function for name in offloaded_lora.LISTS for function in attributes.get(name) or ()]
+        if not all(isinstance(function, offloaded_lora.TensorPatch) for function in functions):
+            return LORA
     return ""
 
 
@@ -49,6 +49,7 @@ def _of_module(module: torch.nn.Module, own_hooks: bool) -> Signature:
     hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values()) if own_hooks else ()
     return (
         type(module),
+        type(module).forward,  # packs exchange it for all modules of a class
         attributes.get("forward"),
         tuple((name, _of_value(value, DEPTH)) for name, value in tensors.items()),
         tuple(

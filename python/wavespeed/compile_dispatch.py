@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from . import architecture, block_signature, compile_report, report
+from . import architecture, block_signature, compile_blocks, compile_report, offloaded_lora, report
 from .compile_regions import Region, Regions, Request
 from .run import WRAPPER_KEY
 
@@ -26,21 +26,65 @@ SLOT = "_compiled_call_impl"
 WHOLE_AND_CACHED = "this model could only be compiled as a whole, and First Block Cache works between its layers"
 
 
+def _is_taken(block: torch.nn.Module, method: str | None) -> str:
+    """Half a sentence when another node has put something of its own in the block's place."""
+    attributes = vars(block)
+    if attributes.get(SLOT) is not None:
+        return "another node has compiled them"
+    return "another node runs them in its own way" if attributes.get("forward") or attributes.get(method) else ""
+
+
+def _replacements(block: torch.nn.Module) -> offloaded_lora.Replacements:
+    try:
+        return offloaded_lora.replacements(block)
+    except offloaded_lora.NotReplaceableError:
+        return {}
+
+
+def _weights_are_at(base_model: Any) -> tuple[Any, ...]:
+    """Changes when ComfyUI moves weights in or out, or patches them: also in the midst of a run, to make room."""
+    names = ("model_loaded_weight_memory", "lowvram_patch_counter", "current_weight_patches_uuid")
+    return tuple(getattr(base_model, name, None) for name in names)
+
+
+class CompiledBlock(NamedTuple):
+    region: Region | None
+    """None for a block that is left out."""
+    slot: str
+    """The attribute of the block's instance that its compiled form sits in."""
+
+
 class CompiledModel:
     """The blocks of one base model and their regions, for one run."""
 
-    def __init__(self, name: str, blocks: dict[torch.nn.Module, Region], left_out: Counter[str]) -> None:
+    def __init__(self, name: str, weights_are_at: tuple[Any, ...]) -> None:
         self.name = name
-        self.blocks = blocks
-        self.left_out = left_out
+        self.weights_are_at = weights_are_at
+        self.blocks: dict[torch.nn.Module, CompiledBlock] = {}
+        self.left_out: Counter[str] = Counter()
+        """How many blocks, by half a sentence that says why."""
+        self.replacements: offloaded_lora.Replacements = {}
         self.compiled_calls = self.eager_calls = 0
-        self.regions = list(dict.fromkeys(blocks.values()))
+
+    def begin(self) -> None:
+        """When all blocks are there."""
+        compiled = {block: found.region for block, found in self.blocks.items() if found.region is not None}
+        self.without_place = {block for block in compiled if compile_blocks.only_core_code(block)}
+        self.regions = list(dict.fromkeys(compiled.values()))
         self.compiles_before = {region: len(region.compiles) for region in self.regions}
+        self.compiled_blocks = len(compiled)
+
+    def go_on_from(self, earlier: CompiledModel) -> CompiledModel:
+        """The same model in the same run, after its weights were moved."""
+        self.compiled_calls, self.eager_calls = earlier.compiled_calls, earlier.eager_calls
+        self.compiles_before |= earlier.compiles_before
+        self.regions = list(dict.fromkeys(earlier.regions + self.regions))
+        return self
 
     def text(self) -> str:
         compiles = [c for region in self.regions for c in region.compiles[self.compiles_before[region] :]]
         line = compile_report.run_line(
-            self.name, len(self.regions), len(self.blocks), self.compiled_calls, self.eager_calls, compiles
+            self.name, len(self.regions), self.compiled_blocks, self.compiled_calls, self.eager_calls, compiles
         )
         stopped = [region.stopped for region in self.regions if region.stopped]
         left_out = [
@@ -70,41 +114,39 @@ class CompileRun:
 
     def model_for(self, base_model: Any, transformer_options: dict[str, Any]) -> CompiledModel:
         with self.lock:
-            if id(base_model) not in self.models:
-                self.models[id(base_model)] = self._bind(base_model, transformer_options)
+            known = self.models.get(id(base_model))
+            if known is None or known.weights_are_at != _weights_are_at(base_model):
+                found = self._bind(base_model, transformer_options)
+                self.models[id(base_model)] = found if known is None else found.go_on_from(known)
             return self.models[id(base_model)]
 
     def _bind(self, base_model: Any, transformer_options: dict[str, Any]) -> CompiledModel:
-        """Once per run, when the weights lie where they will be during the run."""
+        """When the weights have been loaded, and again when they are moved: usually once per run."""
         from comfy.patcher_extension import WrappersMP
 
         patched = architecture.module_at(base_model, self.object_to_patch)
-        name, modules = self._blocks(patched)
-        blocks: dict[torch.nn.Module, Region] = {}
-        left_out: Counter[str] = Counter()
+        name, found, whole = compile_blocks.find(self.architectures, patched)
         wrappers = (transformer_options.get("wrappers") or {}).get(WrappersMP.APPLY_MODEL, {})
-        whole = WRAPPER_KEY in wrappers and modules == [patched]
-        for block in modules:
-            why = WHOLE_AND_CACHED if whole else block_signature.is_left_out(block)
+        model = CompiledModel(name, _weights_are_at(base_model))
+        if whole and WRAPPER_KEY in wrappers:
+            model.left_out[WHOLE_AND_CACHED] += 1
+            found = []
+        for block, method in found:
+            replacements = _replacements(block)
+            with offloaded_lora.replaced(replacements):
+                why = _is_taken(block, method) or block_signature.is_left_out(block)
+                region = None if why else self._region(block, method)
             if why:
-                left_out[why] += 1
+                model.left_out[why] += 1
             else:
-                signature = block_signature.of_block(block)
-                forward = type(block).forward
-                blocks[block] = self.regions.get(type(block).__name__, forward, self.request, signature)
-        return CompiledModel(name, blocks, left_out)
+                model.replacements.update(replacements)
+            model.blocks[block] = CompiledBlock(region, method or SLOT)
+        model.begin()
+        return model
 
-    def _blocks(self, patched: torch.nn.Module) -> tuple[str, list[torch.nn.Module]]:
-        """The blocks of a model whose family is described, else the object as a whole."""
-        name = type(patched).__name__
-        try:
-            descriptor = architecture.find(self.architectures, patched)
-            # Blocks that the model calls by a method have no slot.
-            stages = [stage for stage in descriptor.stages if stage.method is None] if descriptor is not None else []
-            blocks = [block for stage in stages for _, block in stage.executed_blocks(patched)]
-            return (descriptor.family, blocks) if descriptor is not None and blocks else (name, [patched])
-        except (architecture.UnsupportedModelError, AttributeError):
-            return name, [patched]
+    def _region(self, block: torch.nn.Module, method: str | None) -> Region:
+        forward = getattr(type(block), method or "forward")
+        return self.regions.get(type(block).__name__, forward, self.request, block_signature.of_block(block))
 
     def call_block(self, model: CompiledModel, block: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         """What a block's slot calls."""
@@ -112,13 +154,17 @@ class CompileRun:
 
         # Compiled code has no place where ComfyUI would look whether the user pressed cancel.
         model_management.throw_exception_if_processing_interrupted()
-        if "forward" in vars(block):  # another node's; it may do anything
+        region, slot = model.blocks[block]
+        if region is None or "forward" in vars(block):  # another node's forward; it may do anything
             model.eager_calls += 1
-            return block._call_impl(*args, **kwargs)
-        region = model.blocks[block]
+            return (
+                block._call_impl(*args, **kwargs)
+                if slot == SLOT
+                else getattr(type(block), slot)(block, *args, **kwargs)
+            )
         if not region.is_warm:
             report.show_on_node(f"Compiling {region.name}. This takes a while, once.", self.node_id)
-        if not block._forward_hooks and not block._forward_pre_hooks:
+        if slot != SLOT or not (block._forward_hooks or block._forward_pre_hooks):
             return self._call_region(model, region, block, *args, **kwargs)
         # Hooks of other nodes run around the compiled code and not in it.
         vars(block)["forward"] = partial(self._call_region, model, region, block)
@@ -129,7 +175,9 @@ class CompileRun:
 
     @staticmethod
     def _call_region(model: CompiledModel, region: Region, block: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        result, compiled = region.call(block, args, kwargs)
+        options = kwargs.get("transformer_options") if block in model.without_place else None
+        with compile_blocks.without_place(options or {}):
+            result, compiled = region.call(block, args, kwargs)
         if compiled:
             model.compiled_calls += 1
         else:
@@ -144,14 +192,15 @@ class CompileRun:
         model = self.model_for(executor.class_obj, args[5])
         filled = []
         try:
-            for block in model.blocks:
-                if vars(block).get(SLOT) is None:  # else another node compiled this block in place
-                    vars(block)[SLOT] = partial(self.call_block, model, block)
-                    filled.append(block)
-            return executor(*args, **kwargs)
+            for block, (_, slot) in model.blocks.items():
+                if vars(block).get(slot) is None:  # else it is another node's
+                    vars(block)[slot] = partial(self.call_block, model, block)
+                    filled.append((block, slot))
+            with offloaded_lora.replaced(model.replacements):
+                return executor(*args, **kwargs)
         finally:
-            for block in filled:
-                vars(block).pop(SLOT, None)
+            for block, slot in filled:
+                vars(block).pop(slot, None)
 
     def text(self) -> str:
         return " | ".join(model.text() for model in self.models.values()) or "The model was never called."

@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 
-from . import report
+from . import compile_allowed, compile_report, report
 from .compile_dispatch import COMPILE_KEY, SLOT, CompileRun, outer_sample_wrapper
 from .compile_regions import Regions, Request
 from .run import Engine
 
 PARTS_MAX = 8
-PATCHER_ATTRIBUTES = ("patcher", "control_model_wrapped")
+CONTROLNET = "control_model_wrapped"
+PATCHER_ATTRIBUTES = ("patcher", CONTROLNET)
 """Where VAE and CLIP, and where ControlNets keep their ModelPatcher."""
+WHOLE = "diffusion_model"
+"""The usual object_to_patch; a ControlNet's patcher holds its network alone, and so it means all of that."""
 
 
 def _check_path(path: str) -> None:
@@ -28,6 +31,16 @@ def _check_path(path: str) -> None:
             f"object_to_patch is {path[:48]!r}; it must be names with dots between them, at most {PARTS_MAX}, "
             "none of which begins with _. Use diffusion_model for a diffusion model."
         )
+
+
+def _check_with_torch(request: Request) -> None:
+    """ValueError for options that the torch at hand does not have or has with another type. Compiles nothing."""
+    try:
+        torch.compile(_check_with_torch, backend=request.backend, options=dict(request.options))
+    except (RuntimeError, AttributeError) as problem:
+        raise ValueError(
+            f"torch {torch.__version__} does not take these options: {str(problem).partition(', known options')[0]}."
+        ) from problem
 
 
 class CompileModel:
@@ -64,6 +77,7 @@ class CompileModel:
             options=options,
             fullgraph=fullgraph,
             dynamic=dynamic,
+            allowed=compile_allowed.text() if options.strip() else "",
         )
         return Request(backend=found, options=given, fullgraph=fullgraph, dynamic=dynamic, canonical=canonical)
 
@@ -83,6 +97,8 @@ class CompileModel:
     ) -> tuple[Any]:
         _check_path(object_to_patch)
         request = self._request(compiler, mode, options, backend, fullgraph=bool(fullgraph), dynamic=bool(dynamic))
+        if request.options and not disable:
+            _check_with_torch(request)
         if not is_patcher:
             return (self._compile_object(model, object_to_patch, request, disable, unique_id),)
         missing = [name for name in ("clone", "add_wrapper_with_key", "get_model_object") if not hasattr(model, name)]
@@ -122,8 +138,10 @@ class CompileModel:
         patched = copy.copy(owner)
         patcher = getattr(owner, name).clone()
         setattr(patched, name, patcher)
-        slot = f"{object_to_patch}.{SLOT}"
-        module = self._module(patcher, object_to_patch)
+        if name == CONTROLNET and object_to_patch == WHOLE:
+            module, slot = patcher.model, SLOT
+        else:
+            module, slot = self._module(patcher, object_to_patch), f"{object_to_patch}.{SLOT}"
         if disable:
             patcher.object_patches.pop(slot, None)
             report.show_on_node("Off: disable is on.", node_id)
@@ -138,6 +156,11 @@ class CompileModel:
             found = patcher.get_model_object(path)
         except AttributeError:
             found = None
+        if isinstance(found, (torch.nn.ModuleList, torch.nn.ModuleDict)):
+            raise ValueError(
+                f"object_to_patch is {path!r}, which is a list of modules and is never called. Name one of them, for "
+                f"example {path}.{next((name for name, _ in found.named_children()), 0)}."
+            )
         if not isinstance(found, torch.nn.Module):
             names = ", ".join(name for name, _ in patcher.model.named_children())
             raise ValueError(
@@ -167,7 +190,6 @@ def _call_object(region: Any, module: torch.nn.Module, node_id: str | None, *arg
     compiles = len(region.compiles)
     result, _ = region.call(module, args, kwargs)
     if len(region.compiles) > compiles or region.stopped:
-        seconds = sum(compile_.seconds for compile_ in region.compiles)
-        text = f"{region.name} · {len(region.compiles)} compiles ({seconds:.1f} s)"
+        text = f"{region.name} · {compile_report.compiles_text(region.compiles)}"
         report.show_on_node(f"{text} · {region.stopped}" if region.stopped else text, node_id)
     return result

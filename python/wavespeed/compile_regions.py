@@ -6,6 +6,7 @@ from then on, and a sentence says why.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 import types
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 COMPILES_MAX = 16
-"""More graphs than this in one region mean that something changes at each call; then compiling never ends."""
+"""More graphs than this in one region mean that something changes at each call; then compiling never ends. torch has a
+lower limit of its own, at which it runs a region uncompiled without a word."""
 REGIONS_MAX = 64
 UNTIMED_BACKENDS = ("eager", "aot_eager")
 """They exist to find faults, not to be fast, so they are not compared with the uncompiled block."""
@@ -77,6 +79,18 @@ def _can_drop_guards() -> bool:
     return bool(inlined) and hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe")
 
 
+def _limit() -> tuple[int, dict[str, int]]:
+    """(how often a region may be compiled, arguments of torch.compile that say so).
+
+    Where this torch takes no such argument, its own limit holds: its setting could only be changed for the prompt that
+    runs the node.
+    """
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        return COMPILES_MAX, {"recompile_limit": COMPILES_MAX}
+    config = torch._dynamo.config
+    return min(COMPILES_MAX, getattr(config, "recompile_limit", None) or config.cache_size_limit), {}
+
+
 def _graphs() -> int:
     """How many graphs torch has compiled in this process; also by others, but not while a region is being called."""
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
@@ -112,6 +126,7 @@ class Region:
         self.compiles: list[Compile] = []
         self.lock = threading.RLock()
         self.trial = SpeedTrial() if request.backend not in UNTIMED_BACKENDS else None
+        self.compiles_max, limit = _limit()
         options = dict(request.options)
         if signed and _can_drop_guards():
             options["guard_filter_fn"] = _without_guards_on_the_block
@@ -121,6 +136,7 @@ class Region:
             fullgraph=request.fullgraph,
             dynamic=True if request.dynamic else None,
             options=options or None,
+            **limit,
         )
 
     @property
@@ -166,9 +182,9 @@ class Region:
         self.compiles.append(compile_)
         if self.trial is not None and not self.trial.done:
             self.trial.restart()
-        if len(self.compiles) >= COMPILES_MAX:
+        if len(self.compiles) >= self.compiles_max:
             self.stopped = (
-                f"{self.name} was compiled {COMPILES_MAX} times, because something about it changes at each call, "
+                f"{self.name} was compiled {self.compiles_max} times, because something about it changes at each call, "
                 "and runs as it is from now on."
             )
 

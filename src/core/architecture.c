@@ -280,7 +280,7 @@ ws_status ws_architectures_check(const char *text, size_t length, ws_architectur
     static const ws_json_place place = {"architectures.json"};
     cJSON *root = NULL;
     *count = 0;
-    WS_TRY_(ws_json_parse_(text, length, &place, &root, error));
+    WS_TRY_(ws_json_parse_(text, length, WS_JSON_NESTING, &place, &root, error));
     const ws_status status = check_root(root, &place, refusal, context, count, error);
     cJSON_Delete(root);
     return status;

@@ -113,12 +113,21 @@ const ws_option_entry ws_option_table_[] = {
 };
 const size_t ws_option_table_size_ = sizeof(ws_option_table_) / sizeof(ws_option_table_[0]);
 
-_Static_assert(sizeof(ws_option_table_) / sizeof(ws_option_table_[0]) <= WS_COMPILE_OPTIONS_MAX,
+_Static_assert(sizeof(ws_option_table_) / sizeof(ws_option_table_[0]) + WS_COMPILE_ALLOWED_MAX <= WS_COMPILE_OPTIONS_MAX,
                "raise WS_COMPILE_OPTIONS_MAX");
 
-int ws_option_find_(const char *name) {
-    for (size_t i = 0; i < ws_option_table_size_; ++i) {
-        if (strcmp(ws_option_table_[i].name, name) == 0) {
+size_t ws_compile_option_count(const ws_compile_allowed *allowed) {
+    return ws_option_table_size_ + (allowed != NULL ? allowed->count : 0);
+}
+
+const ws_option_entry *ws_option_at_(const ws_compile_allowed *allowed, size_t position) {
+    return position < ws_option_table_size_ ? &ws_option_table_[position] : &allowed->entries[position - ws_option_table_size_];
+}
+
+int ws_option_find_(const ws_compile_allowed *allowed, const char *name) {
+    const size_t count = ws_compile_option_count(allowed);
+    for (size_t i = 0; i < count; ++i) {
+        if (strcmp(ws_option_at_(allowed, i)->name, name) == 0) {
             return (int)i;
         }
     }

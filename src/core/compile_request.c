@@ -70,7 +70,7 @@ static int64_t words_as_bits(const char *text, const char *const *list) {
 /* ---- options --------------------------------------------------------------------------------- */
 
 static void set_option(ws_compile_request *request, const char *name, int64_t value) {
-    const int index = ws_option_find_(name);
+    const int index = ws_option_find_(NULL, name);
     request->given[index] = true;
     request->value[index] = value;
 }
@@ -135,18 +135,21 @@ static void spell_as_torch(char *name) {
     }
 }
 
-static ws_status read_option(cJSON *item, bool *typed, ws_compile_request *request, ws_error *error) {
+static ws_status read_option(const ws_compile_allowed *allowed, cJSON *item, bool *typed, ws_compile_request *request,
+                             ws_error *error) {
     spell_as_torch(item->string);
-    const int index = ws_option_find_(item->string);
+    const int index = ws_option_find_(allowed, item->string);
     if (index < 0) {
-        return ws_fail(error, WS_ERROR_RANGE, "options: \"%.*s\" is refused, because %s. The nearest option that is allowed is \"%s\".",
+        return ws_fail(error, WS_ERROR_RANGE,
+                       "options: \"%.*s\" is refused, because %s. The nearest option that is allowed is \"%s\". "
+                       "Only the file " WS_COMPILE_FILE " can allow more.",
                        SHOWN, item->string, ws_option_refusal_(item->string), ws_nearest_name_(item->string, NULL));
     }
     if (typed[index]) {
         return ws_fail(error, WS_ERROR_JSON, "options: \"%s\" stands there twice.", item->string);
     }
     typed[index] = request->given[index] = true;
-    return read_value(&ws_option_table_[index], item, &request->value[index], error);
+    return read_value(ws_option_at_(allowed, (size_t)index), item, &request->value[index], error);
 }
 
 static bool is_blank(const char *text, size_t length) {
@@ -158,19 +161,21 @@ static bool is_blank(const char *text, size_t length) {
     return true;
 }
 
-static ws_status read_object(cJSON *root, ws_compile_request *request, ws_error *error) {
+static ws_status read_object(const ws_compile_allowed *allowed, cJSON *root, ws_compile_request *request,
+                             ws_error *error) {
     bool typed[WS_COMPILE_OPTIONS_MAX] = {false};
     if (!cJSON_IsObject(root)) {
         return ws_fail(error, WS_ERROR_JSON, "options must be a JSON object, for example {\"max_autotune\": true}.");
     }
     cJSON *item = NULL;
     cJSON_ArrayForEach(item, root) {
-        WS_TRY_(read_option(item, typed, request, error));
+        WS_TRY_(read_option(allowed, item, typed, request, error));
     }
     return WS_OK;
 }
 
-static ws_status read_options(const ws_compile_inputs *inputs, ws_compile_request *request, ws_error *error) {
+static ws_status read_options(const ws_compile_inputs *inputs, const ws_compile_allowed *allowed, ws_compile_request *request,
+                              ws_error *error) {
     static const ws_json_place place = {"options"};
     if (inputs->options_length > WS_COMPILE_OPTIONS_SIZE_MAX) {
         return ws_fail(error, WS_ERROR_LIMIT, "options are %zu bytes long; at most %d are read.", inputs->options_length,
@@ -180,16 +185,17 @@ static ws_status read_options(const ws_compile_inputs *inputs, ws_compile_reques
         return WS_OK;
     }
     cJSON *root = NULL;
-    WS_TRY_(ws_json_parse_(inputs->options, inputs->options_length, &place, &root, error));
-    const ws_status status = read_object(root, request, error);
+    WS_TRY_(ws_json_parse_(inputs->options, inputs->options_length, WS_COMPILE_NESTING, &place, &root, error));
+    const ws_status status = read_object(allowed, root, request, error);
     cJSON_Delete(root);
     return status;
 }
 
 /* ---- the request ----------------------------------------------------------------------------- */
 
-ws_compile_option ws_compile_option_get(const ws_compile_request *request, size_t index) {
-    const ws_option_entry *const entry = &ws_option_table_[index];
+ws_compile_option ws_compile_option_get(const ws_compile_allowed *allowed, const ws_compile_request *request,
+                                        size_t index) {
+    const ws_option_entry *const entry = ws_option_at_(allowed, index);
     ws_compile_option option = {.name = entry->name, .kind = entry->kind, .given = false, .value = 0, .text = ""};
     if (request == NULL || !request->given[index]) {
         return option;
@@ -210,21 +216,25 @@ ws_compile_option ws_compile_option_get(const ws_compile_request *request, size_
     return option;
 }
 
-size_t ws_compile_option_count(void) { return ws_option_table_size_; }
-
-static void write_canonical(ws_compile_request *request) {
+static void write_canonical(const ws_compile_allowed *allowed, ws_compile_request *request) {
     char *const text = request->canonical;
     const size_t size = sizeof(request->canonical);
     ws_format_(text, size, "backend=%s;fullgraph=%d;dynamic=%d", request->backend, request->fullgraph, request->dynamic);
-    for (size_t i = 0; i < ws_option_table_size_; ++i) {
-        if (request->given[i]) {
+    for (size_t i = 0; i < ws_compile_option_count(allowed); ++i) {
+        const ws_compile_option option = ws_compile_option_get(allowed, request, i);
+        if (option.given) {
             const size_t used = strlen(text);
-            ws_format_(text + used, size - used, ";%s=%" PRId64, ws_option_table_[i].name, request->value[i]);
+            if (option.text[0] != '\0') {
+                ws_format_(text + used, size - used, ";%s=%s", option.name, option.text);
+            } else {
+                ws_format_(text + used, size - used, ";%s=%" PRId64, option.name, option.value);
+            }
         }
     }
 }
 
-ws_status ws_compile_request_read(const ws_compile_inputs *inputs, ws_compile_request *out, ws_error *error) {
+ws_status ws_compile_request_read(const ws_compile_inputs *inputs, const ws_compile_allowed *allowed,
+                                  ws_compile_request *out, ws_error *error) {
     ws_compile_request request = {0};
     const char *compiler = NULL;
     const char *mode = NULL;
@@ -234,13 +244,13 @@ ws_status ws_compile_request_read(const ws_compile_inputs *inputs, ws_compile_re
     request.fullgraph = inputs->fullgraph;
     request.dynamic = inputs->dynamic;
     expand_mode(mode, &request);
-    WS_TRY_(read_options(inputs, &request, error));
+    WS_TRY_(read_options(inputs, allowed, &request, error));
     if (strcmp(request.backend, "inductor") != 0 &&
         (strcmp(mode, "default") != 0 || !is_blank(inputs->options, inputs->options_length))) {
         return ws_fail(error, WS_ERROR_RANGE, "The backend \"%s\" takes neither a mode nor options. Leave both empty, or use the backend \"inductor\".",
                        request.backend);
     }
-    write_canonical(&request);
+    write_canonical(allowed, &request);
     *out = request;
     return WS_OK;
 }

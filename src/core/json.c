@@ -33,7 +33,7 @@ ws_json_place ws_json_place_of_(const ws_json_place *outer, const char *word, co
 
 /* One pass over the bytes before cJSON sees them. A limit here keeps cJSON's recursion shallow; NUL
  * characters would silently shorten strings. */
-static ws_status check_bytes(const char *text, size_t length, const ws_json_place *place,
+static ws_status check_bytes(const char *text, size_t length, int nesting, const ws_json_place *place,
                              ws_error *error) {
     bool in_string = false;
     int depth = 0;
@@ -57,10 +57,10 @@ static ws_status check_bytes(const char *text, size_t length, const ws_json_plac
         } else if (byte == '"') {
             in_string = true;
         } else if (byte == '{' || byte == '[') {
-            if (++depth > WS_JSON_NESTING) {
+            if (++depth > nesting) {
                 return ws_fail_at(error, WS_ERROR_JSON, (int64_t)i,
                                   "%s: byte %zu is nested deeper than %d levels.", place->text, i,
-                                  WS_JSON_NESTING);
+                                  nesting);
             }
         } else if (byte == '}' || byte == ']') {
             --depth;
@@ -69,9 +69,9 @@ static ws_status check_bytes(const char *text, size_t length, const ws_json_plac
     return WS_OK;
 }
 
-ws_status ws_json_parse_(const char *text, size_t length, const ws_json_place *place, cJSON **out,
-                         ws_error *error) {
-    WS_TRY_(check_bytes(text, length, place, error));
+ws_status ws_json_parse_(const char *text, size_t length, int nesting, const ws_json_place *place,
+                         cJSON **out, ws_error *error) {
+    WS_TRY_(check_bytes(text, length, nesting, place, error));
     /* A terminated copy: cJSON 1.7.15 looks one byte past the end of some broken texts
      * (CVE-2023-53154). */
     char *const copy = malloc(length + 1);

@@ -27,9 +27,10 @@ typedef struct ws_json_place {
 ws_json_place ws_json_place_of_(const ws_json_place *outer, const char *word, const cJSON *item,
                                 const char *name_key, size_t index);
 
-/* The whole text is one object. *out belongs to the caller: cJSON_Delete. */
-ws_status ws_json_parse_(const char *text, size_t length, const ws_json_place *place, cJSON **out,
-                         ws_error *error);
+/* The whole text is one object of at most `nesting` levels, WS_JSON_NESTING if nothing speaks for fewer. *out belongs to
+ * the caller: cJSON_Delete. */
+ws_status ws_json_parse_(const char *text, size_t length, int nesting, const ws_json_place *place,
+                         cJSON **out, ws_error *error);
 
 /* item is an object, has no key twice and none that is not in the NULL-terminated list (at most
  * 32). The getters below are for objects that passed. */

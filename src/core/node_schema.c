@@ -269,7 +269,7 @@ ws_status ws_node_schema_parse(const char *text, size_t length, ws_node_schema_l
         return ws_fail(error, WS_ERROR_NO_MEMORY, "%s: there is no memory for its nodes.",
                        place.text);
     }
-    ws_status status = ws_json_parse_(text, length, &place, &list->root, error);
+    ws_status status = ws_json_parse_(text, length, WS_JSON_NESTING, &place, &list->root, error);
     if (status == WS_OK) {
         status = read_list(list, &place, error);
     }

@@ -32,8 +32,9 @@ static PyMethodDef methods[] = {
     {"check_speedup", ws_check_speedup, METH_VARARGS,
      "check_speedup(speedup)\n--\n\nChecks the speedup of the node that has no threshold. Raises ValueError."},
     {"compile_request", (PyCFunction)ws_compile_request_from_python, METH_VARARGS | METH_KEYWORDS,
-     "compile_request(compiler, backend, mode, options, fullgraph, dynamic)\n--\n\n"
-     "Checks the inputs of the compile node. Returns (backend, options, canonical text). Raises ValueError."},
+     "compile_request(compiler, backend, mode, options, fullgraph, dynamic, allowed='')\n--\n\n"
+     "Checks the inputs of the compile node. allowed: text of the file that allows further options. Returns (backend, options, "
+     "canonical text). Raises ValueError."},
     {"compile_option_names", ws_compile_option_names, METH_NOARGS,
      "compile_option_names()\n--\n\nNames of the options that a workflow may set."},
     {"replay_trace", (PyCFunction)ws_replay_trace, METH_VARARGS | METH_KEYWORDS,

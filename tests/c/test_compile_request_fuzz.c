@@ -1,4 +1,5 @@
-/* Arbitrary bytes as options: never a crash, and what is accepted is within the table.
+/* Arbitrary bytes as options, and as the file that allows further ones: never a crash, and what is accepted is within the
+ * table.
  *
  * With clang this file is a libFuzzer target:
  *     clang -g -fsanitize=fuzzer,address,undefined -DWAVESPEED_LIBFUZZER -Iinclude -Isrc -I<cJSON> \
@@ -12,19 +13,36 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static void as_file(const uint8_t *data, size_t size) {
+    static const char options[] = "{\"freezing\": true}";
+    const ws_compile_inputs inputs = {"", "inductor", "", options, sizeof(options) - 1, false, false};
+    ws_compile_allowed *allowed = NULL;
+    ws_compile_request request;
+    ws_error error = {WS_OK, -1, ""};
+    if (ws_compile_allowed_read((const char *)data, size, &allowed, &error) != WS_OK) {
+        if (error.text[0] == '\0' || allowed != NULL) {
+            abort();
+        }
+        return;
+    }
+    (void)ws_compile_request_read(&inputs, allowed, &request, &error);
+    ws_compile_allowed_free(allowed);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    as_file(data, size);
     const ws_compile_inputs inputs = {"", "inductor", "max-autotune", (const char *)data, size, false, true};
     ws_compile_request request;
     ws_error error = {WS_OK, -1, ""};
-    const ws_status status = ws_compile_request_read(&inputs, &request, &error);
+    const ws_status status = ws_compile_request_read(&inputs, NULL, &request, &error);
     if (status != WS_OK) {
         if (error.text[0] == '\0' || memchr(error.text, 0, sizeof(error.text)) == NULL) {
             abort(); /* a refusal without a sentence */
         }
         return 0;
     }
-    for (size_t i = 0; i < ws_compile_option_count(); ++i) {
-        const ws_compile_option option = ws_compile_option_get(&request, i);
+    for (size_t i = 0; i < ws_compile_option_count(NULL); ++i) {
+        const ws_compile_option option = ws_compile_option_get(NULL, &request, i);
         if (option.kind == WS_COMPILE_BOOLEAN && (option.value < 0 || option.value > 1)) {
             abort();
         }
@@ -45,6 +63,8 @@ static const char *const seeds[] = {
     "{\"cpp.cxx\": [\"sh\"], \"a\": {\"b\": null}}",
     "{\"mixed_mm_choice\": \"heuristic\", \"max-fusion-size\": 1e3}",
     "{\"\\ud83d\\ude00\\u0041\": -0.0}",
+    "{\"options\": [{\"name\": \"freezing\", \"type\": \"boolean\"}, {\"name\": \"a.b\", \"type\": \"integer\", \"minimum\": -1, \"maximum\": 9}]}",
+    "{\"options\": [{\"name\": \"freezing\", \"type\": \"word\", \"words\": [\"a\", \"b\"]}]}",
     "",
 };
 
