@@ -35,6 +35,7 @@ the model. Random weights say nothing about how far a threshold may go on real o
 * **Comfy-WaveSpeed**: what the predecessor does with the same tiny models on the newest of these versions.
 """
 
+PERCENTAGE = re.compile(r"(\d+\.\d)%")
 UNKNOWN = """A model of any other class is watched during its first two calls, and cached only if a reused call
 reproduces the computed one."""
 
@@ -73,9 +74,23 @@ def family_lines(entry: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]
         versions_of(entry, runs),
         ", ".join(names),
         entry.get("remarks", ""),
-        "; ".join(dict.fromkeys(row["predecessor"] for row in newest if row["predecessor"])),
+        predecessor_text([row["predecessor"] for row in newest if row["predecessor"]]),
     )
     return ["| " + " | ".join(cells) + " |"]
+
+
+def predecessor_text(verdicts: list[str]) -> str:
+    """Each once; verdicts that differ in a percentage only are told with its range."""
+    percentages: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        found = PERCENTAGE.search(verdict)
+        percentages.setdefault(PERCENTAGE.sub("%", verdict), []).append(found[1] if found else "")
+    told = []
+    for verdict, found in percentages.items():
+        least, most = (bound(found, key=float) if all(found) else "" for bound in (min, max))
+        range_ = least if least == most else f"{least} to {most}"
+        told.append(verdict.replace("%", f"{range_}%"))
+    return "; ".join(told)
 
 
 def share_text(shares: list[float]) -> str:
