@@ -5,7 +5,10 @@
 #   WAVESPEED_CUDA_PTX       the PTX for older drivers, or empty where the pack is built without CUDA kernels
 #   WAVESPEED_CUDA_ARCHITECTURES   what the toolkit knows, such as 75 and 120
 set(WAVESPEED_CUDA_SOURCES
-  src/cuda/launch.c)
+  src/cuda/driver.c
+  src/cuda/executor.c
+  src/cuda/launch.c
+  src/cuda/self_check.c)
 set(WAVESPEED_CUDA_PTX "")
 
 find_program(WAVESPEED_NVCC nvcc PATHS /usr/local/cuda/bin ENV CUDA_HOME PATH_SUFFIXES bin DOC "CUDA's compiler, for the GPU kernels")
