@@ -17,6 +17,7 @@ set(WAVESPEED_CPU_SOURCES
   src/cpu/levels.c)
 set(WAVESPEED_PYTHON_SOURCES
   src/python/compile_request.c
+  src/python/cuda.c
   src/python/entries.c
   src/python/errors.c
   src/python/hooks.c

@@ -53,6 +53,11 @@ typedef struct ws_cuda_values {
     bool is_float64; /* else float32 */
 } ws_cuda_values;
 
+enum {
+    WS_CUDA_READ_MOST = 128,       /* arrays in one reading */
+    WS_CUDA_READ_MOST_VALUES = 511 /* of all of them */
+};
+
 typedef enum ws_cuda_answer {
     WS_CUDA_ANSWERED = 0,
     WS_CUDA_SILENT, /* no answer within the time limit */

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import architecture, report
+from . import architecture, operations, report
 from .discovery import Discovery, UndiscoveredModelError
 from .model_call import Member, ModelCall
 
@@ -143,7 +143,8 @@ class Run:
 
         args: x (B, C, ...), sigma (B,), c_concat, c_crossattn, control, transformer_options.
         """
-        model = "" if torch.is_grad_enabled() else self.model_for(executor.class_obj)
+        passes = torch.is_grad_enabled() or operations.is_capturing()
+        model = "" if passes else self.model_for(executor.class_obj)
         if isinstance(model, str):
             return executor(*args, **kwargs)
         call = ModelCall(executor, args, kwargs)

@@ -263,7 +263,7 @@ static int free_mailbox(const ws_cuda *cuda) {
 
 int ws_cuda_enqueue_reading(ws_cuda *cuda, const ws_cuda_device *device, ws_cu_stream stream, const ws_cuda_values *values, size_t count) {
     const int ticket = free_mailbox(cuda);
-    if (ticket < 0 || count > WS_CUDA_MOST_PARTS) {
+    if (ticket < 0 || count > WS_CUDA_READ_MOST) {
         return -1;
     }
     ws_cuda_reading reading = {.count = (uint32_t)count};
@@ -272,7 +272,7 @@ int ws_cuda_enqueue_reading(ws_cuda *cuda, const ws_cuda_device *device, ws_cu_s
         reading.parts[i] = (ws_cuda_part){values[i].values, values[i].count, values[i].is_float64 ? 1 : 0};
         total += values[i].count;
     }
-    if (total > WS_CUDA_MOST_VALUES) {
+    if (total > WS_CUDA_READ_MOST_VALUES) {
         return -1;
     }
     ws_cuda_mailbox *const box = &cuda->mailboxes[ticket];
@@ -285,7 +285,7 @@ int ws_cuda_enqueue_reading(ws_cuda *cuda, const ws_cuda_device *device, ws_cu_s
     reading.values = (double *)(uintptr_t)(seen_by_gpu + offsetof(ws_cuda_mail, values));
     reading.done = (uint32_t *)(uintptr_t)(seen_by_gpu + offsetof(ws_cuda_mail, done));
     void *parameters[] = {&reading};
-    if (ws_cuda_require(cuda, cuda->driver.launch_kernel(device->read, 1, 1, 1, WS_CUDA_MOST_PARTS, 1, 1, 0, stream, parameters, NULL),
+    if (ws_cuda_require(cuda, cuda->driver.launch_kernel(device->read, 1, 1, 1, WS_CUDA_READ_MOST, 1, 1, 0, stream, parameters, NULL),
                         "cuLaunchKernel") != WS_CUDA_DONE) {
         return -1;
     }

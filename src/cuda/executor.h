@@ -10,8 +10,7 @@
 
 enum {
     WS_CUDA_DEVICES = 32,
-    WS_CUDA_MAILBOXES = 8,      /* readings that may be waited for at once */
-    WS_CUDA_MOST_VALUES = 511   /* of one reading: a mailbox is 4 KiB */
+    WS_CUDA_MAILBOXES = 8 /* readings that may be waited for at once */
 };
 
 typedef struct ws_cuda_device {
@@ -23,9 +22,9 @@ typedef struct ws_cuda_device {
     ws_cu_function read;
 } ws_cuda_device;
 
-/* Page-locked memory that the GPU writes into. */
+/* Page-locked memory that the GPU writes into, 4 KiB. */
 typedef struct ws_cuda_mail {
-    double values[WS_CUDA_MOST_VALUES];
+    double values[WS_CUDA_READ_MOST_VALUES];
     uint32_t done; /* the sequence number of the reading that is complete */
     uint32_t unused;
 } ws_cuda_mail;

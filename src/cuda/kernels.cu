@@ -295,8 +295,8 @@ WS_ENTRY_POINTS(float, f32)
 WS_ENTRY_POINTS(Bfloat16, bf16)
 WS_ENTRY_POINTS(Float16, f16)
 
-/* One CUDA block of WS_CUDA_MOST_PARTS threads: one for each array. The host waits for *done, which must arrive last. */
-extern "C" __global__ void __launch_bounds__(WS_CUDA_MOST_PARTS) wavespeed_read(const ws_cuda_reading reading) {
+/* One CUDA block of WS_CUDA_READ_MOST threads: one for each array. The host waits for *done, which must arrive last. */
+extern "C" __global__ void __launch_bounds__(WS_CUDA_READ_MOST) wavespeed_read(const ws_cuda_reading reading) {
     const uint32_t thread = threadIdx.x;
     if (thread < reading.count) {
         uint32_t place = 0;

@@ -2,6 +2,7 @@
 #ifndef WAVESPEED_CUDA_OPERANDS_H
 #define WAVESPEED_CUDA_OPERANDS_H
 
+#include "wavespeed/cuda.h"
 #include "wavespeed/launch.h"
 
 /* All pointers are of the device. in: the arrays that a kernel reads, in the order of the function of the same name in kernels.h;
@@ -16,8 +17,6 @@ typedef struct ws_cuda_operands {
     double *sums;     /* [sum] */
 } ws_cuda_operands;
 
-enum { WS_CUDA_MOST_PARTS = 128 };
-
 /* Small arrays on the device, written as doubles one behind the other into memory of the host. */
 typedef struct ws_cuda_part {
     const void *values;
@@ -26,7 +25,7 @@ typedef struct ws_cuda_part {
 } ws_cuda_part;
 
 typedef struct ws_cuda_reading {
-    ws_cuda_part parts[WS_CUDA_MOST_PARTS];
+    ws_cuda_part parts[WS_CUDA_READ_MOST];
     uint32_t count;
     uint32_t sequence; /* goes to *done behind the values */
     double *values;

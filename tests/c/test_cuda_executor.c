@@ -125,13 +125,13 @@ static void readings_that_are_waited_for_have_a_mailbox_each(void **state) {
 static void too_much_to_read_is_declined(void **state) {
     (void)state;
     ws_cuda *const cuda = new_executor("");
-    static const double many[WS_CUDA_MOST_VALUES + 1];
-    ws_cuda_values arrays[WS_CUDA_MOST_PARTS + 1];
-    for (size_t i = 0; i < WS_CUDA_MOST_PARTS + 1; ++i) {
+    static const double many[WS_CUDA_READ_MOST_VALUES + 1];
+    ws_cuda_values arrays[WS_CUDA_READ_MOST + 1];
+    for (size_t i = 0; i < WS_CUDA_READ_MOST + 1; ++i) {
         arrays[i] = (ws_cuda_values){many, 1, true};
     }
-    assert_int_equal(ws_cuda_read_begin(cuda, &place, arrays, WS_CUDA_MOST_PARTS + 1), -1);
-    arrays[0].count = WS_CUDA_MOST_VALUES + 1;
+    assert_int_equal(ws_cuda_read_begin(cuda, &place, arrays, WS_CUDA_READ_MOST + 1), -1);
+    arrays[0].count = WS_CUDA_READ_MOST_VALUES + 1;
     assert_int_equal(ws_cuda_read_begin(cuda, &place, arrays, 1), -1);
     assert_true(ws_cuda_is_on(cuda));
     ws_cuda_free(cuda);

@@ -247,7 +247,7 @@ static void read_gathers_small_arrays_in_order(void **state) {
                                .sequence = 42,
                                .values = values,
                                .done = &done};
-    assert_true(emulated_launch("wavespeed_read", 1, WS_CUDA_MOST_PARTS, &reading, EMULATED_BACKWARD));
+    assert_true(emulated_launch("wavespeed_read", 1, WS_CUDA_READ_MOST, &reading, EMULATED_BACKWARD));
     const double expected[6] = {1.5, -2.25, 1e300, (double)0.1f, 7.0, -2.25};
     assert_memory_equal(values, expected, sizeof(expected));
     assert_int_equal(done, 42);
