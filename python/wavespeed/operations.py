@@ -268,7 +268,7 @@ def _load_shim(core: ModuleType | None) -> str:
 
 
 def _cuda_kernels(core: ModuleType | None) -> CudaKernels | None:
-    """None where they are not built or not wanted, and for a torch without CUDA; ROCm's devices are named so as well."""
+    """None where they are not built or not wanted, and where torch's devices named cuda are none of NVIDIA's."""
     if core is None or torch.version.cuda is None or torch.version.hip is not None:
         return None
     kernels = CudaKernels(core)
