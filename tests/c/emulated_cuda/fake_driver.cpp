@@ -6,10 +6,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <list>
+#include <map>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -54,6 +56,14 @@ uint64_t launches = 0;
 std::vector<Context *> current; /* the stack of the one thread that tests use */
 std::list<Module> modules;
 std::list<Function> functions;
+std::map<void *, std::unique_ptr<char[]>> memory_in_use; /* what an executor leaves behind goes with the driver */
+
+void *allocate(size_t bytes) {
+    std::unique_ptr<char[]> block(new char[bytes]);
+    void *const address = block.get();
+    memory_in_use[address] = std::move(block);
+    return address;
+}
 
 bool behaves(const char *what) { return behaviour == what; }
 
@@ -196,7 +206,7 @@ EXPORT int cuMemsetD32Async(uint64_t memory, unsigned value, size_t count, void 
 }
 
 EXPORT int cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
-    *memory = flags == 3 ? std::malloc(bytes) : nullptr;
+    *memory = flags == 3 ? allocate(bytes) : nullptr;
     return *memory != nullptr ? SUCCESS : INVALID_VALUE;
 }
 
@@ -210,15 +220,14 @@ EXPORT int cuMemAlloc_v2(uint64_t *memory, size_t bytes) {
     if (behaves("no memory")) {
         return OUT_OF_MEMORY;
     }
-    void *const block = std::malloc(bytes);
+    void *const block = allocate(bytes);
     std::memset(block, 0xFF, bytes);
     *memory = reinterpret_cast<uint64_t>(block);
     return SUCCESS;
 }
 
 EXPORT int cuMemFree_v2(uint64_t memory) {
-    std::free(reinterpret_cast<void *>(memory));
-    return SUCCESS;
+    return memory_in_use.erase(reinterpret_cast<void *>(memory)) == 1 ? SUCCESS : INVALID_VALUE;
 }
 
 EXPORT int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *) {
