@@ -58,7 +58,7 @@ ws_cuda *ws_cuda_new(void) {
     cuda->patience_ns = patience * second;
     const char *const wanted = getenv("WAVESPEED_CUDA");
     if (ws_cuda_images_embedded.fatbin == NULL) {
-        (void)ws_cuda_turn_off(cuda, "not built, because there was no nvcc");
+        (void)ws_cuda_turn_off(cuda, "not built, because the build found no nvcc that works");
     } else if (wanted != NULL && strcmp(wanted, "off") == 0) {
         (void)ws_cuda_turn_off(cuda, "off, because WAVESPEED_CUDA says so");
     }
