@@ -10,6 +10,9 @@ string(REGEX REPLACE "\n\\.version [0-9.]+\n" "\n.version 7.0\n" lowered "${text
 if(lowered STREQUAL text)
   message(FATAL_ERROR "${PTX} has no line with the version of its language.")
 endif()
+if(text MATCHES "fma\\.|\\.ftz|\\.approx")
+  message(FATAL_ERROR "${PTX} has instructions that round or flush (${CMAKE_MATCH_0}): the kernels would not have the bits of the CPU's.")
+endif()
 file(WRITE ${LOWERED_PTX} "${lowered}")
 
 # wavespeed_bytes(<out variable> <file>): its bytes as an initialiser

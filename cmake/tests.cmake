@@ -95,6 +95,17 @@ else()
   endforeach()
 endif()
 
+# What src/cuda/driver.h declares by hand is what the toolkit's header declares.
+find_path(WAVESPEED_CUDA_INCLUDE_DIR cuda.h PATHS /usr/local/cuda/include ENV CUDA_HOME PATH_SUFFIXES include)
+if(WAVESPEED_CUDA_INCLUDE_DIR AND CMAKE_CXX_COMPILER)
+  add_library(cuda_driver_types OBJECT tests/c/cuda_driver_types.cpp)
+  target_include_directories(cuda_driver_types PRIVATE include src)
+  target_include_directories(cuda_driver_types SYSTEM PRIVATE ${WAVESPEED_CUDA_INCLUDE_DIR})
+  wavespeed_warnings(cuda_driver_types)
+else()
+  wavespeed_skipped(cuda_driver_types "the CUDA toolkit's header cuda.h is not installed, or there is no C++ compiler")
+endif()
+
 # ---- Headers: each public header compiles alone, as C11 and as C++17 ----------------------------------------------------
 
 file(GLOB headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/include/wavespeed/*.h)

@@ -16,9 +16,9 @@ ws_status ws_cuda_driver_load(ws_cuda_driver *driver, ws_error *error) {
         union {                                                                                                              \
             void *object;                                                                                                    \
             ws_cu_result(*function) parameters;                                                                              \
-        } found = {.object = dlsym(library, symbol)};                                                                        \
+        } found = {.object = dlsym(library, #symbol)};                                                                        \
         if (found.object == NULL) {                                                                                          \
-            return ws_fail(error, WS_ERROR_LIBRARY, "the NVIDIA driver is too old: it has no " symbol);                      \
+            return ws_fail(error, WS_ERROR_LIBRARY, "the NVIDIA driver is too old: it has no " #symbol);                      \
         }                                                                                                                    \
         driver->member = found.function;                                                                                     \
     }
