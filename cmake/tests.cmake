@@ -134,7 +134,7 @@ if(WAVESPEED_CLANG)
     list(APPEND folders -isystem ${folder})
   endforeach()
   set(clang ${WAVESPEED_CLANG} -std=c11 -fsyntax-only -Werror ${WAVESPEED_C_WARNINGS} -Iinclude -Isrc ${folders})
-  add_test(NAME clang_warnings.core COMMAND ${clang} -Wpedantic ${WAVESPEED_CORE_SOURCES} ${WAVESPEED_CPU_SOURCES}
+  add_test(NAME clang_warnings.core COMMAND ${clang} -Wpedantic ${WAVESPEED_CORE_SOURCES} ${WAVESPEED_CPU_SOURCES} ${WAVESPEED_CUDA_SOURCES}
     WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   foreach(source IN LISTS WAVESPEED_LEVEL_SOURCES)
     cmake_path(GET source STEM stem)

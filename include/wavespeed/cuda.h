@@ -1,10 +1,12 @@
 /* The kernels of kernels.h on GPUs of NVIDIA, through the driver that torch has loaded: no CUDA runtime, nothing linked.
  *
- * Every function may decline, and then the caller uses torch. Before a GPU is used for the first time, all kernels run on it once
- * and their results are compared with the CPU's, bit for bit. When they differ, or the driver refuses anything, the executor is
- * off for the rest of the process and says why in one sentence. While a CUDA graph is being captured nothing is launched.
+ * Every function may decline, and then the caller uses torch. Before a GPU is used for the first time, all kernels run on it
+ * once and their results are compared with the CPU's, bit for bit. When they differ, or the driver refuses anything, the
+ * executor is off for the rest of the process and says why in one sentence. While a CUDA graph is being captured nothing is
+ * launched.
  *
- * Calls for one executor must not overlap, except ws_cuda_read_wait. The calling thread's current context stays what it was. */
+ * Calls for one executor must not overlap, except ws_cuda_read_wait. The calling thread's current context stays what it was.
+ */
 #ifndef WAVESPEED_CUDA_H
 #define WAVESPEED_CUDA_H
 
@@ -33,9 +35,9 @@ typedef struct ws_cuda_place {
     void *stream;
 } ws_cuda_place;
 
-/* Arrays of n elements on the device, and memory there for what a kernel with sums needs. What a kernel does not have is NULL.
- * in: what the kernel's function in kernels.h reads, in its order; out: what it writes (finish: base).
- * workspace: ws_cuda_workspace_bytes(), aligned to 8. sums: as many as the kernel has. */
+/* Arrays of n elements on the device, and memory there for what a kernel with sums needs. What a kernel does not have is
+ * NULL. in: what the kernel's function in kernels.h reads, in its order; out: what it writes (finish: base). workspace:
+ * ws_cuda_workspace_bytes(), aligned to 8. sums: as many as the kernel has. */
 typedef struct ws_cuda_arrays {
     ws_dtype dtype;
     size_t n;

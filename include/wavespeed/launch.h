@@ -14,14 +14,14 @@ extern "C" {
 
 enum {
     WS_LAUNCH_SUM_THREADS = WS_KERNEL_CHUNK / WS_KERNEL_BLOCK * WS_KERNEL_LANES, /* per CUDA block */
-    WS_LAUNCH_THREADS = 256,  /* the same where no sums are formed */
-    WS_LAUNCH_ELEMENTS = 8,   /* per thread, where no sums are formed */
-    WS_LAUNCH_MOST_SUMS = 8   /* members of ws_moments */
+    WS_LAUNCH_THREADS = 256,                                                     /* the same where no sums are formed */
+    WS_LAUNCH_ELEMENTS = 8,                                                      /* per thread, where no sums are formed */
+    WS_LAUNCH_MOST_SUMS = 8                                                      /* members of ws_moments */
 };
 
 /* blocks is 0 where nothing is to be launched: for no elements, and for more than a grid can hold.
- * workspace_bytes: device memory that the kernel needs besides its operands, aligned to 8 bytes. Its first WS_LAUNCH_TICKET_BYTES
- * must be zero; the rest holds the sums of the chunks. */
+ * workspace_bytes: device memory that the kernel needs besides its operands, aligned to 8 bytes. Its first
+ * WS_LAUNCH_TICKET_BYTES must be zero; the rest holds the sums of the chunks. */
 typedef struct ws_launch {
     uint32_t blocks;
     uint32_t threads;

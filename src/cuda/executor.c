@@ -32,7 +32,7 @@ size_t ws_cuda_workspace_bytes(ws_cuda_kernel kernel, size_t n) {
     return ws_launch_for(n, kernels[kernel].sums).workspace_bytes;
 }
 
-/* ---- On and off -------------------------------------------------------------------------------------------------------- */
+/* ---- On and off ----------------------------------------------------------------------------------------------------- */
 
 ws_cuda_outcome ws_cuda_turn_off(ws_cuda *cuda, const char *format, ...) {
     if (!cuda->is_off) { /* the first reason is the cause */
@@ -46,8 +46,9 @@ ws_cuda_outcome ws_cuda_turn_off(ws_cuda *cuda, const char *format, ...) {
 }
 
 ws_cuda_outcome ws_cuda_require(ws_cuda *cuda, ws_cu_result result, const char *function) {
-    return result == WS_CU_SUCCESS ? WS_CUDA_DONE
-                                   : ws_cuda_turn_off(cuda, "off, because the NVIDIA driver answered %d to %s", result, function);
+    return result == WS_CU_SUCCESS
+               ? WS_CUDA_DONE
+               : ws_cuda_turn_off(cuda, "off, because the NVIDIA driver answered %d to %s", result, function);
 }
 
 ws_cuda *ws_cuda_new(void) {
@@ -85,7 +86,7 @@ const char *ws_cuda_status(const ws_cuda *cuda) {
     return "not used yet";
 }
 
-/* ---- Preparation ------------------------------------------------------------------------------------------------------- */
+/* ---- Preparation ---------------------------------------------------------------------------------------------------- */
 
 /* The driver's functions. */
 static ws_cuda_outcome load(ws_cuda *cuda) {
@@ -100,10 +101,13 @@ static ws_cuda_outcome load(ws_cuda *cuda) {
 /* An older driver, or a GPU that nvcc did not know, is given the PTX to compile. */
 static ws_cuda_outcome load_module(ws_cuda *cuda, ws_cu_module *module) {
     const ws_cu_result fatbin = cuda->driver.module_load_data(module, ws_cuda_images_embedded.fatbin);
-    const ws_cu_result ptx = fatbin == WS_CU_SUCCESS ? WS_CU_SUCCESS : cuda->driver.module_load_data(module, ws_cuda_images_embedded.ptx);
-    return ptx == WS_CU_SUCCESS ? WS_CUDA_DONE
-                                : ws_cuda_turn_off(cuda, "off, because the NVIDIA driver takes neither the compiled kernels (%d) nor their PTX (%d)",
-                                                   fatbin, ptx);
+    const ws_cu_result ptx =
+        fatbin == WS_CU_SUCCESS ? WS_CU_SUCCESS : cuda->driver.module_load_data(module, ws_cuda_images_embedded.ptx);
+    return ptx == WS_CU_SUCCESS
+               ? WS_CUDA_DONE
+               : ws_cuda_turn_off(
+                     cuda, "off, because the NVIDIA driver takes neither the compiled kernels (%d) nor their PTX (%d)",
+                     fatbin, ptx);
 }
 
 static ws_cuda_outcome find_kernels(ws_cuda *cuda, ws_cuda_device *device, ws_cu_module module) {
@@ -117,7 +121,8 @@ static ws_cuda_outcome find_kernels(ws_cuda *cuda, ws_cuda_device *device, ws_cu
             }
         }
     }
-    return ws_cuda_require(cuda, cuda->driver.module_get_function(&device->read, module, "wavespeed_read"), "cuModuleGetFunction");
+    return ws_cuda_require(cuda, cuda->driver.module_get_function(&device->read, module, "wavespeed_read"),
+                           "cuModuleGetFunction");
 }
 
 /* Memory of the host that all GPUs see. One context must be current. */
@@ -127,7 +132,8 @@ static ws_cuda_outcome allocate_mail(ws_cuda *cuda) {
     const ws_cuda_outcome outcome =
         cuda->mail != NULL
             ? WS_CUDA_DONE
-            : ws_cuda_require(cuda, cuda->driver.host_allocate(&memory, bytes, WS_CU_HOST_PORTABLE | WS_CU_HOST_MAPPED), "cuMemHostAlloc");
+            : ws_cuda_require(cuda, cuda->driver.host_allocate(&memory, bytes, WS_CU_HOST_PORTABLE | WS_CU_HOST_MAPPED),
+                              "cuMemHostAlloc");
     if (memory != NULL) {
         memset(memory, 0, bytes);
         cuda->mail = memory;
@@ -141,9 +147,9 @@ static ws_cuda_outcome retain_context(ws_cuda *cuda, ws_cuda_device *device, int
         return WS_CUDA_DONE;
     }
     const ws_cuda_outcome found = ws_cuda_require(cuda, cuda->driver.device_get(&device->id, index), "cuDeviceGet");
-    return found != WS_CUDA_DONE
-               ? found
-               : ws_cuda_require(cuda, cuda->driver.primary_context_retain(&device->context, device->id), "cuDevicePrimaryCtxRetain");
+    return found != WS_CUDA_DONE ? found
+                                 : ws_cuda_require(cuda, cuda->driver.primary_context_retain(&device->context, device->id),
+                                                   "cuDevicePrimaryCtxRetain");
 }
 
 /* What is needed before the first launch on a device, with its context current. */
@@ -161,9 +167,10 @@ static ws_cuda_outcome prepare(ws_cuda *cuda, ws_cuda_device *device, ws_cu_stre
     return outcome;
 }
 
-/* ---- Contexts ---------------------------------------------------------------------------------------------------------- */
+/* ---- Contexts ------------------------------------------------------------------------------------------------------- */
 
-/* torch works in the primary contexts; whoever has made another one current for the same device works in a world of its own. */
+/* torch works in the primary contexts; whoever has made another one current for the same device works in a world of its own.
+ */
 static ws_cuda_outcome check_current(ws_cuda *cuda, const ws_cuda_device *device) {
     ws_cu_context current = NULL;
     ws_cu_device id = 0;
@@ -176,7 +183,9 @@ static ws_cuda_outcome check_current(ws_cuda *cuda, const ws_cuda_device *device
     if (ws_cuda_require(cuda, cuda->driver.context_get_device(&id), "cuCtxGetDevice") != WS_CUDA_DONE) {
         return WS_CUDA_NEVER;
     }
-    return id != device->id ? WS_CUDA_DONE : ws_cuda_turn_off(cuda, "off, because something in this process gave the GPU another context than torch's");
+    return id != device->id
+               ? WS_CUDA_DONE
+               : ws_cuda_turn_off(cuda, "off, because something in this process gave the GPU another context than torch's");
 }
 
 static ws_cuda_outcome check_capture(ws_cuda *cuda, ws_cu_stream stream) {
@@ -213,7 +222,7 @@ static void leave(ws_cuda *cuda) {
     (void)ws_cuda_require(cuda, cuda->driver.context_pop(&popped), "cuCtxPopCurrent");
 }
 
-/* ---- Launching --------------------------------------------------------------------------------------------------------- */
+/* ---- Launching ------------------------------------------------------------------------------------------------------ */
 
 ws_cuda_outcome ws_cuda_enqueue(ws_cuda *cuda, const ws_cuda_device *device, ws_cu_stream stream, ws_cuda_kernel kernel,
                                 const ws_cuda_arrays *arrays) {
@@ -228,15 +237,16 @@ ws_cuda_outcome ws_cuda_enqueue(ws_cuda *cuda, const ws_cuda_device *device, ws_
         unsigned char *const workspace = arrays->workspace;
         operands.ticket = (uint32_t *)arrays->workspace;
         operands.parts = (double *)(void *)(workspace + WS_LAUNCH_TICKET_BYTES);
-        const ws_cu_result cleared = cuda->driver.set_32_async((ws_cu_pointer)(uintptr_t)workspace, 0, WS_LAUNCH_TICKET_BYTES / sizeof(uint32_t), stream);
+        const ws_cu_result cleared = cuda->driver.set_32_async((ws_cu_pointer)(uintptr_t)workspace, 0,
+                                                               WS_LAUNCH_TICKET_BYTES / sizeof(uint32_t), stream);
         if (ws_cuda_require(cuda, cleared, "cuMemsetD32Async") != WS_CUDA_DONE) {
             return WS_CUDA_NEVER;
         }
     }
     void *parameters[] = {&operands};
     return ws_cuda_require(cuda,
-                           cuda->driver.launch_kernel(device->kernel[kernel][arrays->dtype], launch.blocks, 1, 1, launch.threads, 1, 1, 0, stream,
-                                                      parameters, NULL),
+                           cuda->driver.launch_kernel(device->kernel[kernel][arrays->dtype], launch.blocks, 1, 1,
+                                                      launch.threads, 1, 1, 0, stream, parameters, NULL),
                            "cuLaunchKernel");
 }
 
@@ -250,7 +260,7 @@ bool ws_cuda_launch(ws_cuda *cuda, const ws_cuda_place *place, ws_cuda_kernel ke
     return outcome == WS_CUDA_DONE;
 }
 
-/* ---- Reading ----------------------------------------------------------------------------------------------------------- */
+/* ---- Reading -------------------------------------------------------------------------------------------------------- */
 
 static int free_mailbox(const ws_cuda *cuda) {
     for (int i = 0; i < WS_CUDA_MAILBOXES; ++i) {
@@ -261,7 +271,8 @@ static int free_mailbox(const ws_cuda *cuda) {
     return -1;
 }
 
-int ws_cuda_enqueue_reading(ws_cuda *cuda, const ws_cuda_device *device, ws_cu_stream stream, const ws_cuda_values *values, size_t count) {
+int ws_cuda_enqueue_reading(ws_cuda *cuda, const ws_cuda_device *device, ws_cu_stream stream, const ws_cuda_values *values,
+                            size_t count) {
     const int ticket = free_mailbox(cuda);
     if (ticket < 0 || count > WS_CUDA_READ_MOST) {
         return -1;
@@ -278,15 +289,17 @@ int ws_cuda_enqueue_reading(ws_cuda *cuda, const ws_cuda_device *device, ws_cu_s
     ws_cuda_mailbox *const box = &cuda->mailboxes[ticket];
     ws_cuda_mail *const mail = &cuda->mail[ticket];
     ws_cu_pointer seen_by_gpu = 0;
-    if (ws_cuda_require(cuda, cuda->driver.host_device_pointer(&seen_by_gpu, mail, 0), "cuMemHostGetDevicePointer") != WS_CUDA_DONE) {
+    if (ws_cuda_require(cuda, cuda->driver.host_device_pointer(&seen_by_gpu, mail, 0), "cuMemHostGetDevicePointer") !=
+        WS_CUDA_DONE) {
         return -1;
     }
     reading.sequence = box->sequence + 1;
     reading.values = (double *)(uintptr_t)(seen_by_gpu + offsetof(ws_cuda_mail, values));
     reading.done = (uint32_t *)(uintptr_t)(seen_by_gpu + offsetof(ws_cuda_mail, done));
     void *parameters[] = {&reading};
-    if (ws_cuda_require(cuda, cuda->driver.launch_kernel(device->read, 1, 1, 1, WS_CUDA_READ_MOST, 1, 1, 0, stream, parameters, NULL),
-                        "cuLaunchKernel") != WS_CUDA_DONE) {
+    if (ws_cuda_require(
+            cuda, cuda->driver.launch_kernel(device->read, 1, 1, 1, WS_CUDA_READ_MOST, 1, 1, 0, stream, parameters, NULL),
+            "cuLaunchKernel") != WS_CUDA_DONE) {
         return -1;
     }
     *box = (ws_cuda_mailbox){true, reading.sequence, (uint32_t)total, stream, device->context};
@@ -315,8 +328,8 @@ static bool has_arrived(const ws_cuda *cuda, int ticket) {
     return arrived;
 }
 
-/* Spins at first, because an idle GPU answers within microseconds; then the GPU is still busy with the model, and looking from time
- * to time is enough. The driver is asked now and then: only it knows that the GPU has met with an accident. */
+/* Spins at first, because an idle GPU answers within microseconds; then the GPU is still busy with the model, and looking
+ * from time to time is enough. The driver is asked now and then: only it knows that the GPU has met with an accident. */
 static ws_cuda_answer wait_in_context(const ws_cuda *cuda, int ticket) {
     static const int64_t spinning = 2000000; /* ns */
     static const struct timespec pause = {0, 50000};
@@ -359,7 +372,8 @@ bool ws_cuda_read_end(ws_cuda *cuda, int ticket, ws_cuda_answer answer, double *
             cuda->mailboxes[ticket].is_taken = false;
             return true;
         case WS_CUDA_SILENT:
-            (void)ws_cuda_turn_off(cuda, "off, because the GPU did not answer within %.3g seconds", (double)cuda->patience_ns / (double)second);
+            (void)ws_cuda_turn_off(cuda, "off, because the GPU did not answer within %.3g seconds",
+                                   (double)cuda->patience_ns / (double)second);
             return false;
         case WS_CUDA_REFUSED:
         default:

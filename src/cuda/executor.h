@@ -58,7 +58,8 @@ typedef enum ws_cuda_outcome {
 /* executor.c. Context and functions of the device must be there, and its context current. */
 ws_cuda_outcome ws_cuda_enqueue(ws_cuda *cuda, const ws_cuda_device *device, ws_cu_stream stream, ws_cuda_kernel kernel,
                                 const ws_cuda_arrays *arrays);
-int ws_cuda_enqueue_reading(ws_cuda *cuda, const ws_cuda_device *device, ws_cu_stream stream, const ws_cuda_values *values, size_t count);
+int ws_cuda_enqueue_reading(ws_cuda *cuda, const ws_cuda_device *device, ws_cu_stream stream, const ws_cuda_values *values,
+                            size_t count);
 
 /* WS_CUDA_DONE for WS_CU_SUCCESS; else the executor is off. */
 ws_cuda_outcome ws_cuda_require(ws_cuda *cuda, ws_cu_result result, const char *function);

@@ -1,7 +1,8 @@
-/* The kernels of kernels.h for CUDA, with the bits of the CPU's: the same virtual lanes, blocks and chunks, added in the same order.
+/* The kernels of kernels.h for CUDA, with the bits of the CPU's: the same virtual lanes, blocks and chunks, added in the
+ * same order.
  *
- * Compile with -fmad=false and without -use_fast_math: a product fused with an addition rounds differently. Nothing of the CUDA
- * runtime is used, so that the driver alone can load the result. tests/c/emulated_cuda runs this file on the CPU. */
+ * Compile with -fmad=false and without -use_fast_math: a product fused with an addition rounds differently. Nothing of the
+ * CUDA runtime is used, so that the driver alone can load the result. tests/c/emulated_cuda runs this file on the CPU. */
 #include "cuda/operands.h"
 
 #include <cuda_fp16.h>
@@ -11,7 +12,7 @@ namespace {
 constexpr uint32_t LANES = WS_KERNEL_LANES;
 constexpr uint32_t WARPS = WS_LAUNCH_SUM_THREADS / LANES; /* one for each block of a chunk */
 
-/* ---- Elements ---------------------------------------------------------------------------------------------------------- */
+/* ---- Elements ------------------------------------------------------------------------------------------------------- */
 
 struct Bfloat16 {
     uint16_t bits;
@@ -21,40 +22,41 @@ struct Float16 {
     uint16_t bits;
 };
 
-__device__ inline float widened(float value) { return value; }
-
-__device__ inline float widened(Bfloat16 value) { return __uint_as_float(static_cast<uint32_t>(value.bits) << 16); }
-
-__device__ inline float widened(Float16 value) { return __half2float(__ushort_as_half(value.bits)); }
-
-/* Rounded to nearest even. */
-template <typename Element>
-__device__ inline Element narrowed(float value);
-
-template <>
-__device__ inline float narrowed<float>(float value) {
+__device__ inline float widened(float value) {
     return value;
 }
 
-template <>
-__device__ inline Bfloat16 narrowed<Bfloat16>(float value) {
+__device__ inline float widened(Bfloat16 value) {
+    return __uint_as_float(static_cast<uint32_t>(value.bits) << 16);
+}
+
+__device__ inline float widened(Float16 value) {
+    return __half2float(__ushort_as_half(value.bits));
+}
+
+/* Rounded to nearest even. */
+template <typename Element> __device__ inline Element narrowed(float value);
+
+template <> __device__ inline float narrowed<float>(float value) {
+    return value;
+}
+
+template <> __device__ inline Bfloat16 narrowed<Bfloat16>(float value) {
     const uint32_t bits = __float_as_uint(value);
     const bool is_nan = (bits & 0x7FFFFFFF) > 0x7F800000;
     const uint32_t rounded = is_nan ? bits | 0x00400000 : bits + 0x7FFF + ((bits >> 16) & 1);
     return {static_cast<uint16_t>(rounded >> 16)};
 }
 
-template <>
-__device__ inline Float16 narrowed<Float16>(float value) {
+template <> __device__ inline Float16 narrowed<Float16>(float value) {
     return {__half_as_ushort(__float2half_rn(value))};
 }
 
-template <typename Element>
-__device__ inline float load(const void *array, uint64_t i) {
+template <typename Element> __device__ inline float load(const void *array, uint64_t i) {
     return widened(static_cast<const Element *>(array)[i]);
 }
 
-/* ---- What is summed ---------------------------------------------------------------------------------------------------- */
+/* ---- What is summed ------------------------------------------------------------------------------------------------- */
 
 /* Each of these has
  *
@@ -62,8 +64,7 @@ __device__ inline float load(const void *array, uint64_t i) {
  * - ROWS: of how many rows of lanes a thread has its elements in flight at once, which hides the latency of the memory
  * - Row: one thread's elements of a row; read() fetches them
  * - add(): adds them to the thread's sums */
-template <typename Element>
-struct Distance {
+template <typename Element> struct Distance {
     static constexpr uint32_t SUMS = 2;
     static constexpr uint32_t ROWS = 16;
 
@@ -81,8 +82,7 @@ struct Distance {
     }
 };
 
-template <typename Element>
-struct Moments {
+template <typename Element> struct Moments {
     static constexpr uint32_t SUMS = 8;
     static constexpr uint32_t ROWS = 8;
 
@@ -111,8 +111,7 @@ struct Moments {
 };
 
 /* Also writes the residual over the base: every thread its own elements, after it has read them. */
-template <typename Element>
-struct Finish {
+template <typename Element> struct Finish {
     static constexpr uint32_t SUMS = 1;
     static constexpr uint32_t ROWS = 16;
 
@@ -131,7 +130,7 @@ struct Finish {
     }
 };
 
-/* ---- Sums over an array ------------------------------------------------------------------------------------------------ */
+/* ---- Sums over an array --------------------------------------------------------------------------------------------- */
 
 /* One thread's lane of one block of elements. Short rows need no padding: zeros would leave every sum as it is. */
 template <typename Step>
@@ -156,10 +155,9 @@ __device__ inline void sum_lane(const ws_cuda_operands &operands, uint64_t start
     }
 }
 
-/* The CUDA block that finishes last adds the parts of all chunks, in their order: by as many threads as there are sums, while
- * the others fetch the next parts. */
-template <uint32_t SUMS>
-__device__ inline void add_chunks(const ws_cuda_operands &operands) {
+/* The CUDA block that finishes last adds the parts of all chunks, in their order: by as many threads as there are sums,
+ * while the others fetch the next parts. */
+template <uint32_t SUMS> __device__ inline void add_chunks(const ws_cuda_operands &operands) {
     constexpr uint32_t FETCHED = 64; /* chunks at a time */
     static_assert(FETCHED * SUMS <= WS_LAUNCH_SUM_THREADS, "every thread fetches one part at most");
     __shared__ double fetched[FETCHED * SUMS];
@@ -186,8 +184,7 @@ __device__ inline void add_chunks(const ws_cuda_operands &operands) {
     }
 }
 
-template <typename Step>
-__device__ inline void sum_array(const ws_cuda_operands &operands) {
+template <typename Step> __device__ inline void sum_array(const ws_cuda_operands &operands) {
     constexpr uint32_t SUMS = Step::SUMS;
     __shared__ float of_blocks[SUMS][WARPS][LANES];
     __shared__ double of_lanes[SUMS][LANES];
@@ -232,17 +229,15 @@ __device__ inline void sum_array(const ws_cuda_operands &operands) {
     }
 }
 
-/* ---- Elements of an array ---------------------------------------------------------------------------------------------- */
+/* ---- Elements of an array ------------------------------------------------------------------------------------------- */
 
-template <typename Element>
-struct Apply {
+template <typename Element> struct Apply {
     static __device__ inline float value(const ws_cuda_operands &operands, uint64_t i) {
         return load<Element>(operands.in[0], i) + load<float>(operands.in[1], i);
     }
 };
 
-template <typename Element>
-struct Combine {
+template <typename Element> struct Combine {
     static __device__ inline float value(const ws_cuda_operands &operands, uint64_t i) {
         float sum = load<Element>(operands.in[0], i) + operands.coefficients[0] * load<float>(operands.in[1], i);
         sum += operands.coefficients[1] * load<float>(operands.in[2], i);
@@ -252,8 +247,7 @@ struct Combine {
 };
 
 /* out may be the first input: every thread reads all of its elements before it writes them. */
-template <typename Step, typename Element>
-__device__ inline void write_array(const ws_cuda_operands &operands) {
+template <typename Step, typename Element> __device__ inline void write_array(const ws_cuda_operands &operands) {
     const uint64_t first = static_cast<uint64_t>(blockIdx.x) * WS_LAUNCH_THREADS * WS_LAUNCH_ELEMENTS + threadIdx.x;
     float values[WS_LAUNCH_ELEMENTS];
 #pragma unroll
@@ -272,23 +266,28 @@ __device__ inline void write_array(const ws_cuda_operands &operands) {
 
 } // namespace
 
-/* ---- Entry points ------------------------------------------------------------------------------------------------------ */
+/* ---- Entry points --------------------------------------------------------------------------------------------------- */
 
-#define WS_ENTRY_POINTS(Element, dtype)                                                                                            \
-    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_SUM_THREADS, 2) wavespeed_distance_##dtype(const ws_cuda_operands operands) { \
-        sum_array<Distance<Element>>(operands);                                                                                   \
-    }                                                                                                                              \
-    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_SUM_THREADS, 2) wavespeed_moments_##dtype(const ws_cuda_operands operands) { \
-        sum_array<Moments<Element>>(operands);                                                                                    \
-    }                                                                                                                              \
-    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_SUM_THREADS, 2) wavespeed_finish_##dtype(const ws_cuda_operands operands) { \
-        sum_array<Finish<Element>>(operands);                                                                                     \
-    }                                                                                                                              \
-    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_THREADS) wavespeed_apply_##dtype(const ws_cuda_operands operands) {     \
-        write_array<Apply<Element>, Element>(operands);                                                                           \
-    }                                                                                                                              \
-    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_THREADS) wavespeed_combine_##dtype(const ws_cuda_operands operands) {   \
-        write_array<Combine<Element>, Element>(operands);                                                                         \
+#define WS_ENTRY_POINTS(Element, dtype)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_SUM_THREADS, 2)                                                  \
+        wavespeed_distance_##dtype(const ws_cuda_operands operands) {                                                       \
+        sum_array<Distance<Element>>(operands);                                                                             \
+    }                                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_SUM_THREADS, 2)                                                  \
+        wavespeed_moments_##dtype(const ws_cuda_operands operands) {                                                        \
+        sum_array<Moments<Element>>(operands);                                                                              \
+    }                                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_SUM_THREADS, 2)                                                  \
+        wavespeed_finish_##dtype(const ws_cuda_operands operands) {                                                         \
+        sum_array<Finish<Element>>(operands);                                                                               \
+    }                                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_THREADS)                                                         \
+        wavespeed_apply_##dtype(const ws_cuda_operands operands) {                                                          \
+        write_array<Apply<Element>, Element>(operands);                                                                     \
+    }                                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_THREADS)                                                         \
+        wavespeed_combine_##dtype(const ws_cuda_operands operands) {                                                        \
+        write_array<Combine<Element>, Element>(operands);                                                                   \
     }
 
 WS_ENTRY_POINTS(float, f32)
@@ -305,8 +304,9 @@ extern "C" __global__ void __launch_bounds__(WS_CUDA_READ_MOST) wavespeed_read(c
         }
         const ws_cuda_part part = reading.parts[thread];
         for (uint32_t i = 0; i < part.count; ++i) {
-            reading.values[place + i] = part.is_float64 != 0 ? static_cast<const double *>(part.values)[i]
-                                                             : static_cast<double>(static_cast<const float *>(part.values)[i]);
+            reading.values[place + i] = part.is_float64 != 0
+                                            ? static_cast<const double *>(part.values)[i]
+                                            : static_cast<double>(static_cast<const float *>(part.values)[i]);
         }
         __threadfence_system();
     }

@@ -5,8 +5,8 @@
 #include "wavespeed/cuda.h"
 #include "wavespeed/launch.h"
 
-/* All pointers are of the device. in: the arrays that a kernel reads, in the order of the function of the same name in kernels.h;
- * elements that a kernel does not have are not looked at. */
+/* All pointers are of the device. in: the arrays that a kernel reads, in the order of the function of the same name in
+ * kernels.h; elements that a kernel does not have are not looked at. */
 typedef struct ws_cuda_operands {
     uint64_t n;
     const void *in[1 + WS_HISTORY];

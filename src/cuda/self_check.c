@@ -1,13 +1,13 @@
-/* Every kernel once on a device that is used for the first time, against the CPU's. What does not give the same bits is not used:
- * an unknown GPU or driver may cost time, but never a picture. */
+/* Every kernel once on a device that is used for the first time, against the CPU's. What does not give the same bits is not
+ * used: an unknown GPU or driver may cost time, but never a picture. */
 #include "cuda/executor.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    SHORT = 2 * WS_KERNEL_CHUNK + WS_KERNEL_BLOCK + 17,  /* three chunks, a block and a row that are not full */
-    LONG = 66 * WS_KERNEL_CHUNK + WS_KERNEL_BLOCK + 17,  /* more chunks than the last CUDA block fetches at a time */
+    SHORT = 2 * WS_KERNEL_CHUNK + WS_KERNEL_BLOCK + 17,   /* three chunks, a block and a row that are not full */
+    LONG = 66 * WS_KERNEL_CHUNK + WS_KERNEL_BLOCK + 17,   /* more chunks than the last CUDA block fetches at a time */
     STATE_BYTES = (LONG + WS_HISTORY) * sizeof(uint16_t), /* enough for SHORT ones in fp32 as well */
     OUT = STATE_BYTES + 64 - STATE_BYTES % 64,            /* offsets in the memory of a check */
     RESIDUALS = OUT + SHORT * sizeof(float) + 64 - SHORT * sizeof(float) % 64,
@@ -28,7 +28,7 @@ typedef struct check {
 static const size_t element_size[WS_DTYPE_COUNT] = {
     [WS_DTYPE_F32] = sizeof(float), [WS_DTYPE_BF16] = sizeof(uint16_t), [WS_DTYPE_F16] = sizeof(uint16_t)};
 
-/* ---- Values ------------------------------------------------------------------------------------------------------------ */
+/* ---- Values --------------------------------------------------------------------------------------------------------- */
 
 static uint32_t next(uint32_t *state) {
     *state ^= *state << 13;
@@ -41,7 +41,8 @@ static uint32_t next(uint32_t *state) {
 static void fill(void *array, ws_dtype dtype, size_t n) {
     static const struct {
         uint32_t mantissa_bits, sign_bit, bias;
-    } formats[WS_DTYPE_COUNT] = {[WS_DTYPE_F32] = {23, 31, 127}, [WS_DTYPE_BF16] = {7, 15, 127}, [WS_DTYPE_F16] = {10, 15, 15}};
+    } formats[WS_DTYPE_COUNT] = {
+        [WS_DTYPE_F32] = {23, 31, 127}, [WS_DTYPE_BF16] = {7, 15, 127}, [WS_DTYPE_F16] = {10, 15, 15}};
     uint32_t state = 1;
     for (size_t i = 0; i < n; ++i) {
         const uint32_t kind = next(&state) >> 16;
@@ -56,7 +57,7 @@ static void fill(void *array, ws_dtype dtype, size_t n) {
     }
 }
 
-/* ---- One kernel -------------------------------------------------------------------------------------------------------- */
+/* ---- One kernel ----------------------------------------------------------------------------------------------------- */
 
 static bool writes(ws_cuda_kernel kernel) {
     return kernel != WS_CUDA_DISTANCE && kernel != WS_CUDA_MOMENTS;
@@ -114,7 +115,8 @@ static void run_on_cpu(ws_cuda_kernel kernel, const ws_cuda_arrays *of) {
     }
 }
 
-/* Waits for what has been launched, and brings the sums. They come with the kernel that reads small arrays, which proves it too. */
+/* Waits for what has been launched, and brings the sums. They come with the kernel that reads small arrays, which proves it
+ * too. */
 static ws_cuda_outcome read_sums(const check *of, const double *sums, uint32_t count, double *out) {
     const ws_cuda_values values = {sums, count, true};
     const int ticket = ws_cuda_enqueue_reading(of->cuda, of->device, of->stream, &values, 1);
@@ -125,7 +127,9 @@ static ws_cuda_outcome read_sums(const check *of, const double *sums, uint32_t c
 }
 
 static ws_cuda_outcome upload(const check *of, size_t offset, size_t bytes) {
-    return ws_cuda_require(of->cuda, of->cuda->driver.copy_to_device_async(of->memory + offset, of->host + offset, bytes, of->stream), "cuMemcpyHtoDAsync");
+    return ws_cuda_require(of->cuda,
+                           of->cuda->driver.copy_to_device_async(of->memory + offset, of->host + offset, bytes, of->stream),
+                           "cuMemcpyHtoDAsync");
 }
 
 static ws_cuda_outcome check_kernel(check *of, ws_cuda_kernel kernel, ws_dtype dtype, size_t n) {
@@ -143,18 +147,21 @@ static ws_cuda_outcome check_kernel(check *of, ws_cuda_kernel kernel, ws_dtype d
     /* Also for kernels without sums: it is the wait that has a time limit. */
     outcome = outcome != WS_CUDA_DONE ? outcome : read_sums(of, there.sums, ws_cuda_sums(kernel), sums);
     if (outcome == WS_CUDA_DONE && writes(kernel)) {
-        outcome = ws_cuda_require(of->cuda, of->cuda->driver.copy_to_host_async(of->result, of->memory + OUT, out_bytes, of->stream), "cuMemcpyDtoHAsync");
+        outcome = ws_cuda_require(of->cuda,
+                                  of->cuda->driver.copy_to_host_async(of->result, of->memory + OUT, out_bytes, of->stream),
+                                  "cuMemcpyDtoHAsync");
         outcome = outcome != WS_CUDA_DONE ? outcome : read_sums(of, there.sums, 0, sums);
     }
     if (outcome != WS_CUDA_DONE) {
         return outcome;
     }
     run_on_cpu(kernel, &here);
-    const bool same = memcmp(sums, here.sums, ws_cuda_sums(kernel) * sizeof(double)) == 0 && memcmp(of->result, of->host + OUT, out_bytes) == 0;
+    const bool same = memcmp(sums, here.sums, ws_cuda_sums(kernel) * sizeof(double)) == 0 &&
+                      memcmp(of->result, of->host + OUT, out_bytes) == 0;
     return same ? WS_CUDA_DONE : ws_cuda_turn_off(of->cuda, "off, because this GPU gives other results than the CPU");
 }
 
-/* ---- All of them ------------------------------------------------------------------------------------------------------- */
+/* ---- All of them ---------------------------------------------------------------------------------------------------- */
 
 static ws_cuda_outcome check_dtype(check *of, ws_dtype dtype) {
     const bool has_long = dtype == WS_DTYPE_BF16;
@@ -189,7 +196,8 @@ ws_cuda_outcome ws_cuda_check_device(ws_cuda *cuda, const ws_cuda_device *device
         outcome = allocated == WS_CU_OUT_OF_MEMORY ? WS_CUDA_NOT_NOW : ws_cuda_require(cuda, allocated, "cuMemAlloc");
         outcome = outcome != WS_CUDA_DONE ? outcome : check_all(&of);
         if (allocated == WS_CU_SUCCESS && outcome != WS_CUDA_NEVER) { /* else the GPU may still be writing there */
-            outcome = ws_cuda_require(cuda, cuda->driver.release(of.memory), "cuMemFree") == WS_CUDA_DONE ? outcome : WS_CUDA_NEVER;
+            outcome = ws_cuda_require(cuda, cuda->driver.release(of.memory), "cuMemFree") == WS_CUDA_DONE ? outcome
+                                                                                                          : WS_CUDA_NEVER;
         }
     }
     free(of.host);

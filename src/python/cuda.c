@@ -1,12 +1,16 @@
-/* The CUDA executor for python/wavespeed/cuda_kernels.py, which knows torch's tensors and streams. Pointers and streams come as
- * integers. All calls are made with the GIL held, except the wait for the GPU. */
+/* The CUDA executor for python/wavespeed/cuda_kernels.py, which knows torch's tensors and streams. Pointers and streams come
+ * as integers. All calls are made with the GIL held, except the wait for the GPU. */
 #include "state.h"
 
 #include <stdbool.h>
 
-static ws_cuda *executor_of(PyObject *module) { return ws_state_of_module(module)->cuda; }
+static ws_cuda *executor_of(PyObject *module) {
+    return ws_state_of_module(module)->cuda;
+}
 
-static void *pointer(unsigned long long value) { return (void *)(uintptr_t)value; }
+static void *pointer(unsigned long long value) {
+    return (void *)(uintptr_t)value;
+}
 
 /* cuda_workspace_bytes(kernel, n) -> int */
 PyObject *ws_cuda_workspace_bytes_from_python(PyObject *module, PyObject *args) {
@@ -30,8 +34,9 @@ PyObject *ws_cuda_launch_from_python(PyObject *module, PyObject *args) {
     unsigned long long stream = 0, out = 0, workspace = 0, sums = 0, in[1 + WS_HISTORY] = {0};
     ws_cuda_place place = {0};
     ws_cuda_arrays arrays = {0};
-    if (!PyArg_ParseTuple(args, "iiKinKKKKKKKfff:cuda_launch", &kernel, &place.device, &stream, &dtype, &n, &in[0], &in[1], &in[2], &in[3],
-                          &out, &workspace, &sums, &arrays.coefficients[0], &arrays.coefficients[1], &arrays.coefficients[2])) {
+    if (!PyArg_ParseTuple(args, "iiKinKKKKKKKfff:cuda_launch", &kernel, &place.device, &stream, &dtype, &n, &in[0], &in[1],
+                          &in[2], &in[3], &out, &workspace, &sums, &arrays.coefficients[0], &arrays.coefficients[1],
+                          &arrays.coefficients[2])) {
         return NULL;
     }
     if (kernel < 0 || kernel >= WS_CUDA_KERNELS || dtype < 0 || dtype >= WS_DTYPE_COUNT || n < 0) {
@@ -101,10 +106,8 @@ PyObject *ws_cuda_read_from_python(PyObject *module, PyObject *args) {
         return Py_NewRef(Py_None);
     }
     ws_cuda_answer answer = WS_CUDA_REFUSED;
-    Py_BEGIN_ALLOW_THREADS
-    answer = ws_cuda_read_wait(cuda, ticket);
-    Py_END_ALLOW_THREADS
-    double out[WS_CUDA_READ_MOST_VALUES];
+    Py_BEGIN_ALLOW_THREADS answer = ws_cuda_read_wait(cuda, ticket);
+    Py_END_ALLOW_THREADS double out[WS_CUDA_READ_MOST_VALUES];
     if (!ws_cuda_read_end(cuda, ticket, answer, out)) {
         return Py_NewRef(Py_None);
     }

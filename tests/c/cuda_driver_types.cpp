@@ -1,5 +1,5 @@
-/* src/cuda/driver.h declares the driver's functions by hand. Compiling this file checks them against the CUDA toolkit's own header:
- * the same names, as many parameters, each of the same kind and size, and the same values. */
+/* src/cuda/driver.h declares the driver's functions by hand. Compiling this file checks them against the CUDA toolkit's own
+ * header: the same names, as many parameters, each of the same kind and size, and the same values. */
 #include "cuda/driver.h"
 
 #include <cuda.h>
@@ -8,8 +8,7 @@
 
 namespace {
 
-template <typename Type>
-constexpr size_t pointee_size() {
+template <typename Type> constexpr size_t pointee_size() {
     if constexpr (std::is_void_v<Type> || std::is_class_v<Type>) {
         return 0; /* the structs are known by their names only */
     } else {
@@ -17,8 +16,7 @@ constexpr size_t pointee_size() {
     }
 }
 
-template <typename Ours, typename Theirs>
-constexpr bool alike() {
+template <typename Ours, typename Theirs> constexpr bool alike() {
     if constexpr (std::is_pointer_v<Ours> && std::is_pointer_v<Theirs>) {
         return pointee_size<std::remove_pointer_t<Ours>>() == pointee_size<std::remove_pointer_t<Theirs>>();
     } else {
@@ -26,11 +24,9 @@ constexpr bool alike() {
     }
 }
 
-template <typename Ours, typename Theirs>
-struct Functions : std::false_type {};
+template <typename Ours, typename Theirs> struct Functions : std::false_type {};
 
-template <typename... Ours, typename... Theirs>
-struct Functions<ws_cu_result (*)(Ours...), CUresult (*)(Theirs...)> {
+template <typename... Ours, typename... Theirs> struct Functions<ws_cu_result (*)(Ours...), CUresult (*)(Theirs...)> {
     static constexpr bool value = [] {
         if constexpr (sizeof...(Ours) == sizeof...(Theirs)) {
             return (alike<Ours, Theirs>() && ...);
@@ -39,7 +35,7 @@ struct Functions<ws_cu_result (*)(Ours...), CUresult (*)(Theirs...)> {
     }();
 };
 
-#define CHECK(member, symbol, parameters) \
+#define CHECK(member, symbol, parameters)                                                                                   \
     static_assert(Functions<decltype(ws_cuda_driver::member), decltype(&symbol)>::value, #symbol);
 WS_CUDA_DRIVER(CHECK)
 

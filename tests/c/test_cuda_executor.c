@@ -1,5 +1,5 @@
-/* The CUDA executor with a driver that runs the kernels on the CPU (tests/c/emulated_cuda/fake_driver.cpp): what it computes, and
- * that whatever goes wrong ends in one sentence, with nothing launched or nothing used. */
+/* The CUDA executor with a driver that runs the kernels on the CPU (tests/c/emulated_cuda/fake_driver.cpp): what it
+ * computes, and that whatever goes wrong ends in one sentence, with nothing launched or nothing used. */
 #define _POSIX_C_SOURCE 200809L /* setenv */
 
 #include "kernel_arrays.h"
@@ -9,7 +9,8 @@
 
 #include <dlfcn.h>
 
-/* Instead of the embedded ones, so that this runs where there is no nvcc; the driver here knows the kernels by their names. */
+/* Instead of the embedded ones, so that this runs where there is no nvcc; the driver here knows the kernels by their names.
+ */
 const ws_cuda_images ws_cuda_images_embedded = {(const unsigned char *)"fatbin", ".version 7.0"};
 
 static void (*behave)(const char *what);
@@ -28,7 +29,8 @@ static void find(void *library, const char *name, void *function) {
 
 static int set_up(void **state) {
     (void)state;
-    void *const library = dlopen(WAVESPEED_FAKE_CUDA_DRIVER, RTLD_NOW | RTLD_LOCAL); /* libcuda.so.1 by its soname from now on */
+    void *const library =
+        dlopen(WAVESPEED_FAKE_CUDA_DRIVER, RTLD_NOW | RTLD_LOCAL); /* libcuda.so.1 by its soname from now on */
     assert_non_null(library);
     find(library, "fake_cuda_behave", &behave);
     find(library, "fake_cuda_launches", &launches);
@@ -61,7 +63,7 @@ static int read_something(ws_cuda *cuda, double *out) {
     return ticket >= 0 && ws_cuda_read_end(cuda, ticket, ws_cuda_read_wait(cuda, ticket), out);
 }
 
-/* ---- What it computes -------------------------------------------------------------------------------------------------- */
+/* ---- What it computes ----------------------------------------------------------------------------------------------- */
 
 static void kernels_give_the_bits_of_the_cpu(void **state) {
     (void)state;
@@ -167,7 +169,7 @@ static void an_older_driver_compiles_the_ptx(void **state) {
     ws_cuda_free(cuda);
 }
 
-/* ---- What goes wrong --------------------------------------------------------------------------------------------------- */
+/* ---- What goes wrong ------------------------------------------------------------------------------------------------ */
 
 static void whatever_is_refused_at_the_start_is_one_sentence(void **state) {
     (void)state;

@@ -18,16 +18,12 @@ static ws_cpu_executor portable(void) {
     return (ws_cpu_executor){ws_kernels_level(last), NULL};
 }
 
-/* ---- Cases ------------------------------------------------------------------------------------------------------------- */
+/* ---- Cases ---------------------------------------------------------------------------------------------------------- */
 
 /* Lengths around rows, what a thread has in flight, blocks, chunks, and what the last CUDA block fetches at a time. */
 static size_t length_of_case(size_t i) {
-    static const size_t edges[] = {WS_KERNEL_LANES,
-                                   16 * WS_KERNEL_LANES,
-                                   WS_LAUNCH_THREADS * WS_LAUNCH_ELEMENTS,
-                                   WS_KERNEL_BLOCK,
-                                   WS_KERNEL_CHUNK,
-                                   3 * WS_KERNEL_CHUNK + 5 * WS_KERNEL_BLOCK};
+    static const size_t edges[] = {WS_KERNEL_LANES, 16 * WS_KERNEL_LANES, WS_LAUNCH_THREADS * WS_LAUNCH_ELEMENTS,
+                                   WS_KERNEL_BLOCK, WS_KERNEL_CHUNK,      3 * WS_KERNEL_CHUNK + 5 * WS_KERNEL_BLOCK};
     enum { EDGES = sizeof(edges) / sizeof(edges[0]) };
     if (i < 2) {
         return 1 + i;
@@ -38,9 +34,10 @@ static size_t length_of_case(size_t i) {
 enum { CASES = 2 + 3 * 6 + RANDOM_CASES };
 
 static float special_value(void) {
-    static const float values[] = {0.0f, -0.0f, 0x1p-149f, -0x1p-149f, 0x1p-133f, 0x1p-126f, -0x1.fp-127f, 0x1p-24f, 0x1p-25f,
-                                   -0x1.8p-24f, 0x1p-14f, 0x1.ffcp-15f, 65504.0f, 65520.0f, -65519.0f, 3.4028235e38f, 0x1.008p0f,
-                                   0x1.018p0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN};
+    static const float values[] = {0.0f,         -0.0f,    0x1p-149f, -0x1p-149f,    0x1p-133f,  0x1p-126f,
+                                   -0x1.fp-127f, 0x1p-24f, 0x1p-25f,  -0x1.8p-24f,   0x1p-14f,   0x1.ffcp-15f,
+                                   65504.0f,     65520.0f, -65519.0f, 3.4028235e38f, 0x1.008p0f, 0x1.018p0f,
+                                   1.0f,         -1.0f,    INFINITY,  -INFINITY,     NAN};
     return values[random_bits() % (sizeof(values) / sizeof(values[0]))];
 }
 
@@ -55,7 +52,7 @@ static void *new_case(ws_dtype dtype, size_t n, size_t i) {
     return array;
 }
 
-/* ---- Launching --------------------------------------------------------------------------------------------------------- */
+/* ---- Launching ------------------------------------------------------------------------------------------------------ */
 
 static void launch(const char *kernel, ws_dtype dtype, ws_cuda_operands *operands, uint32_t sums, emulated_order order) {
     char name[64];
@@ -93,7 +90,7 @@ static void assert_same_array(ws_dtype dtype, const void *array, const void *exp
     }
 }
 
-/* ---- Properties -------------------------------------------------------------------------------------------------------- */
+/* ---- Properties ----------------------------------------------------------------------------------------------------- */
 
 static void check_sums(ws_dtype dtype, size_t n, size_t i) {
     const ws_cpu_executor scalar = portable();
@@ -147,7 +144,8 @@ static void check_finish(ws_dtype dtype, size_t n, size_t i) {
 static void check_apply_and_combine(ws_dtype dtype, size_t n, size_t i) {
     const ws_cpu_executor scalar = portable();
     void *const hidden = new_case(dtype, n, i);
-    float *const residuals[WS_HISTORY] = {new_case(WS_DTYPE_F32, n, i), new_case(WS_DTYPE_F32, n, i), new_case(WS_DTYPE_F32, n, i)};
+    float *const residuals[WS_HISTORY] = {new_case(WS_DTYPE_F32, n, i), new_case(WS_DTYPE_F32, n, i),
+                                          new_case(WS_DTYPE_F32, n, i)};
     const float *const history[WS_HISTORY] = {residuals[0], residuals[1], residuals[2]};
     void *const applied = new_array(dtype, n, 0.0f);
     void *const combined = new_array(dtype, n, 0.0f);

@@ -1,4 +1,5 @@
-/* Launch geometry: every element has a thread, the workspace holds what the kernels write, and what cannot be launched is not. */
+/* Launch geometry: every element has a thread, the workspace holds what the kernels write, and what cannot be launched is
+ * not. */
 #include "wavespeed/launch.h"
 
 #include <setjmp.h>
@@ -13,7 +14,8 @@ static void sums_give_a_cuda_block_to_each_chunk(void **state) {
     assert_int_equal(WS_LAUNCH_SUM_THREADS, 512);
     for (uint32_t sums = 1; sums <= WS_LAUNCH_MOST_SUMS; ++sums) {
         for (size_t chunks = 1; chunks < 7000; chunks = chunks * 3 + 1) {
-            const size_t lengths[] = {(chunks - 1) * WS_KERNEL_CHUNK + 1, chunks * WS_KERNEL_CHUNK - 1, chunks * WS_KERNEL_CHUNK};
+            const size_t lengths[] = {(chunks - 1) * WS_KERNEL_CHUNK + 1, chunks * WS_KERNEL_CHUNK - 1,
+                                      chunks * WS_KERNEL_CHUNK};
             for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); ++i) {
                 const ws_launch launch = ws_launch_for(lengths[i], sums);
                 assert_int_equal(launch.blocks, chunks);

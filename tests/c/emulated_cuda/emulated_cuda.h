@@ -1,4 +1,5 @@
-/* What kernels.cu uses of CUDA C++, for a compiler of the CPU. The threads of a block are fibers: each runs until it waits at
+/* What kernels.cu uses of CUDA C++, for a compiler of the CPU. The threads of a block are fibers: each runs until it waits
+ * at
  * __syncthreads(), and the next one goes on. Blocks run one after the other, so __shared__ memory can be static. */
 #ifndef WAVESPEED_TESTS_EMULATED_CUDA_H
 #define WAVESPEED_TESTS_EMULATED_CUDA_H
@@ -21,9 +22,11 @@ static EmulatedIndex threadIdx, blockIdx, gridDim;
 
 static void __syncthreads();
 
-static inline void __threadfence() {}
+static inline void __threadfence() {
+}
 
-static inline void __threadfence_system() {}
+static inline void __threadfence_system() {
+}
 
 static inline uint32_t atomicAdd(uint32_t *counter, uint32_t value) {
     const uint32_t before = *counter;

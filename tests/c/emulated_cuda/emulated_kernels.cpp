@@ -12,10 +12,9 @@
 
 namespace {
 
-/* ---- Kernels by name --------------------------------------------------------------------------------------------------- */
+/* ---- Kernels by name ------------------------------------------------------------------------------------------------ */
 
-template <typename Operands, void kernel(Operands)>
-void call(const void *operands) {
+template <typename Operands, void kernel(Operands)> void call(const void *operands) {
     kernel(*static_cast<const Operands *>(operands));
 }
 
@@ -27,12 +26,8 @@ struct Kernel {
 #define OF_DTYPE(name, dtype) {"wavespeed_" #name "_" #dtype, call<ws_cuda_operands, wavespeed_##name##_##dtype>}
 #define OF_ALL_DTYPES(name) OF_DTYPE(name, f32), OF_DTYPE(name, bf16), OF_DTYPE(name, f16)
 const Kernel kernels[] = {
-    OF_ALL_DTYPES(distance),
-    OF_ALL_DTYPES(moments),
-    OF_ALL_DTYPES(finish),
-    OF_ALL_DTYPES(apply),
-    OF_ALL_DTYPES(combine),
-    {"wavespeed_read", call<ws_cuda_reading, wavespeed_read>},
+    OF_ALL_DTYPES(distance), OF_ALL_DTYPES(moments), OF_ALL_DTYPES(finish),
+    OF_ALL_DTYPES(apply),    OF_ALL_DTYPES(combine), {"wavespeed_read", call<ws_cuda_reading, wavespeed_read>},
 };
 
 const Kernel *find(const char *name) {
@@ -44,7 +39,7 @@ const Kernel *find(const char *name) {
     return nullptr;
 }
 
-/* ---- Fibers ------------------------------------------------------------------------------------------------------------ */
+/* ---- Fibers --------------------------------------------------------------------------------------------------------- */
 
 constexpr size_t STACK = 64 * 1024;
 

@@ -11,7 +11,8 @@ extern "C" {
 
 enum { EMULATED_MOST_THREADS = 512 };
 
-/* The order in which blocks, and the threads of a block between two of their meetings, take turns: every one must give the same. */
+/* The order in which blocks, and the threads of a block between two of their meetings, take turns: every one must give the
+ * same. */
 typedef enum emulated_order { EMULATED_FORWARD, EMULATED_BACKWARD } emulated_order;
 
 bool emulated_kernel_exists(const char *name);

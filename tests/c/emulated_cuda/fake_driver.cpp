@@ -1,5 +1,5 @@
-/* A library like libcuda.so.1 that runs the pack's kernels on the CPU, in memory of the host, and misbehaves on demand. It has the
- * functions that src/cuda/driver.h looks for, and it is as strict about contexts as the real one. */
+/* A library like libcuda.so.1 that runs the pack's kernels on the CPU, in memory of the host, and misbehaves on demand. It
+ * has the functions that src/cuda/driver.h looks for, and it is as strict about contexts as the real one. */
 #include "emulated_kernels.h"
 
 #include "cuda/operands.h"
@@ -65,17 +65,22 @@ void *allocate(size_t bytes) {
     return address;
 }
 
-bool behaves(const char *what) { return behaviour == what; }
+bool behaves(const char *what) {
+    return behaviour == what;
+}
 
-Context *top() { return current.empty() ? nullptr : current.back(); }
+Context *top() {
+    return current.empty() ? nullptr : current.back();
+}
 
 bool is_of_sums(const std::string &name) {
-    return name.find("distance") != std::string::npos || name.find("moments") != std::string::npos || name.find("finish") != std::string::npos;
+    return name.find("distance") != std::string::npos || name.find("moments") != std::string::npos ||
+           name.find("finish") != std::string::npos;
 }
 
 } // namespace
 
-/* ---- For the tests ----------------------------------------------------------------------------------------------------- */
+/* ---- For the tests -------------------------------------------------------------------------------------------------- */
 
 /* "": as it should. The others are looked for below. */
 EXPORT void fake_cuda_behave(const char *what) {
@@ -88,12 +93,16 @@ EXPORT void fake_cuda_behave(const char *what) {
     }
 }
 
-EXPORT uint64_t fake_cuda_launches() { return launches; }
+EXPORT uint64_t fake_cuda_launches() {
+    return launches;
+}
 
 /* The device of the current context; -1 for none, -2 for the foreign one. */
-EXPORT int fake_cuda_current() { return top() == nullptr ? -1 : top()->is_primary ? top()->device : -2; }
+EXPORT int fake_cuda_current() {
+    return top() == nullptr ? -1 : top()->is_primary ? top()->device : -2;
+}
 
-/* ---- The driver -------------------------------------------------------------------------------------------------------- */
+/* ---- The driver ----------------------------------------------------------------------------------------------------- */
 
 EXPORT int cuDriverGetVersion(int *version) {
     *version = behaves("old driver") ? 10020 : 13000;
@@ -159,12 +168,14 @@ EXPORT int cuModuleGetFunction(Function **function, Module *module, const char *
     return SUCCESS;
 }
 
-EXPORT int cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
-                          unsigned block_z, unsigned shared_bytes, void *, void **parameters, void **extra) {
+EXPORT int cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                          unsigned block_y, unsigned block_z, unsigned shared_bytes, void *, void **parameters,
+                          void **extra) {
     if (function->context != top()) {
         return INVALID_HANDLE;
     }
-    if (grid_y != 1 || grid_z != 1 || block_y != 1 || block_z != 1 || shared_bytes != 0 || extra != nullptr || behaves("capturing")) {
+    if (grid_y != 1 || grid_z != 1 || block_y != 1 || block_z != 1 || shared_bytes != 0 || extra != nullptr ||
+        behaves("capturing")) {
         return INVALID_VALUE;
     }
     if (behaves("no launch")) {
@@ -174,7 +185,8 @@ EXPORT int cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, 
     if (behaves("silent") || behaves("an accident") || behaves("a lost mark")) {
         return SUCCESS;
     }
-    if (!emulated_launch(function->name.c_str(), grid_x, block_x, parameters[0], launches % 2 == 0 ? EMULATED_FORWARD : EMULATED_BACKWARD)) {
+    if (!emulated_launch(function->name.c_str(), grid_x, block_x, parameters[0],
+                         launches % 2 == 0 ? EMULATED_FORWARD : EMULATED_BACKWARD)) {
         return INVALID_VALUE;
     }
     if (behaves("a wrong sum") && is_of_sums(function->name)) {
@@ -194,7 +206,10 @@ EXPORT int cuStreamIsCapturing(void *, int *status) {
 }
 
 EXPORT int cuStreamQuery(void *) {
-    return top() == nullptr ? INVALID_CONTEXT : behaves("silent") ? NOT_READY : behaves("an accident") ? ILLEGAL_ADDRESS : SUCCESS;
+    return top() == nullptr         ? INVALID_CONTEXT
+           : behaves("silent")      ? NOT_READY
+           : behaves("an accident") ? ILLEGAL_ADDRESS
+                                    : SUCCESS;
 }
 
 EXPORT int cuMemsetD32Async(uint64_t memory, unsigned value, size_t count, void *) {
