@@ -20,6 +20,7 @@ set(WAVESPEED_CPU_SOURCES
   src/cpu/levels.c)
 set(WAVESPEED_PYTHON_SOURCES
   src/python/compile_request.c
+  src/python/cuda.c
   src/python/entries.c
   src/python/errors.c
   src/python/hooks.c
@@ -52,11 +53,16 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
   wavespeed_level(src/cpu/kernels_neon.c)
 endif()
 
+include(cuda) # WAVESPEED_CUDA_SOURCES
+
 # wavespeed_core: everything that knows neither Python nor torch. wavespeed_add_core() is also used for the sanitized copy.
 function(wavespeed_add_core name)
-  add_library(${name} STATIC ${WAVESPEED_CORE_SOURCES} ${WAVESPEED_CPU_SOURCES} ${WAVESPEED_LEVEL_SOURCES})
+  add_library(${name} STATIC ${WAVESPEED_CORE_SOURCES} ${WAVESPEED_CPU_SOURCES} ${WAVESPEED_LEVEL_SOURCES} ${WAVESPEED_CUDA_SOURCES})
+  if(TARGET wavespeed_cuda_images)
+    add_dependencies(${name} wavespeed_cuda_images)
+  endif()
   target_include_directories(${name} PUBLIC include PRIVATE src)
-  target_link_libraries(${name} PUBLIC wavespeed_cjson m)
+  target_link_libraries(${name} PUBLIC wavespeed_cjson m ${CMAKE_DL_LIBS})
   wavespeed_warnings(${name})
 endfunction()
 wavespeed_add_core(wavespeed_core)

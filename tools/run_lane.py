@@ -45,6 +45,15 @@ def run_comfyui(arguments: list[str]) -> int:
     return run_pytest("tests/comfyui", arguments)
 
 
+def run_gpu(arguments: list[str]) -> int:
+    import torch
+
+    if not torch.cuda.is_available() or torch.version.cuda is None:
+        return skip("no CUDA device")
+    tested = run_pytest("tests/gpu", arguments)
+    return tested or subprocess.run([sys.executable, "tests/gpu/figures.py"], cwd=ROOT, check=False).returncode
+
+
 def run_pytest(folder: str, arguments: list[str]) -> int:
     if not (ROOT / folder).is_dir():
         return skip(f"{folder} does not exist.")
@@ -53,7 +62,12 @@ def run_pytest(folder: str, arguments: list[str]) -> int:
     return skip(f"{folder} holds no tests.") if code == PYTEST_FOUND_NO_TESTS else code
 
 
-LANES: dict[str, Callable[[list[str]], int]] = {"style": run_style, "python": run_python, "comfyui": run_comfyui}
+LANES: dict[str, Callable[[list[str]], int]] = {
+    "style": run_style,
+    "python": run_python,
+    "comfyui": run_comfyui,
+    "gpu": run_gpu,
+}
 
 
 def main() -> int:

@@ -1,9 +1,10 @@
 """The arithmetic of the cache on tensors: the operators torch.ops.wavespeed.*, and what the extension is given to call.
 
-One meaning, two executors. On the CPU the shim (src/torch/shim.cpp) runs the native kernels in torch's own threads
-(docs/kernels.md); on every other device, and where the shim cannot be loaded, the same operators are the torch
-expressions below. As operators (and not as plain functions) they run on torch's stream, are traced by torch.compile,
-and belong to the process: a second copy of the pack uses those of the first.
+One meaning, three executors. On the CPU the shim (src/torch/shim.cpp) runs the native kernels in torch's own threads
+(docs/kernels.md), and on GPUs of NVIDIA the extension launches those for CUDA (cuda_kernels.py); on every other
+device, and where neither can work, the same operators are the torch expressions below. As operators (and not as plain
+functions) they run on torch's stream, are traced by torch.compile, and belong to the process: a second copy of the
+pack uses those of the first.
 
     residual_distance(a, b)            [sum|a-b|, sum|b|], shape (2,)
     finish_residual_(base!, end)       base (float32) becomes end - base; returns sum|base| of the result, shape (1,)
@@ -38,6 +39,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from .cuda_kernels import CudaKernels
 from .shared_library import missing_bytes
 
 if TYPE_CHECKING:
@@ -456,7 +458,15 @@ def _load_shim(core: ModuleType | None) -> str:
     return ""
 
 
-def _register(core: ModuleType | None) -> str:
+def _cuda_kernels(core: ModuleType | None) -> CudaKernels | None:
+    """None where they are not built or not wanted, and where torch's devices named cuda are none of NVIDIA's."""
+    if core is None or torch.version.cuda is None or torch.version.hip is not None:
+        return None
+    kernels = CudaKernels(core)
+    return kernels if kernels.is_on else None
+
+
+def _register(core: ModuleType | None, cuda: CudaKernels | None) -> str:
     """Sees to it that the process has the operators, complete.
 
     Looking first is what lets a second copy of the pack in: torch refuses, loudly, to register anything twice.
@@ -475,6 +485,8 @@ def _register(core: ModuleType | None) -> str:
             raise RuntimeError(f"another {operator.qualified_name} is registered: {operator.overload()._schema}")
         if not operator.has_kernel("CompositeExplicitAutograd"):
             torch.library.impl(operator.qualified_name, "CompositeExplicitAutograd", operator.expression)
+        if cuda is not None and hasattr(cuda, operator.name) and not operator.has_kernel("CUDA"):
+            torch.library.impl(operator.qualified_name, "CUDA", cuda.operator(operator.name, operator.expression))
         if not operator.has_kernel("Meta"):
             torch.library.register_fake(operator.qualified_name, operator.fake)
     return reason
@@ -491,8 +503,9 @@ def _level(core: ModuleType) -> str:
 def load(core: ModuleType | None) -> Operations:
     """The operators for the extension module `core`. Never raises: without native kernels the work is done by torch."""
     others_came_first = all(operator.overload() is not None for operator in OPERATORS)
+    cuda = _cuda_kernels(core)
     try:
-        reason = _register(core)
+        reason = _register(core, cuda)
         functions = [operator.overload() for operator in OPERATORS]
     except Exception as problem:
         # Whatever a torch release does to registration, the arithmetic works without.
@@ -502,12 +515,13 @@ def load(core: ModuleType | None) -> Operations:
         executor = f"torch expressions, because {reason}"
     else:
         kernels = "of another copy of this pack" if others_came_first else f"({_level(core)})"
-        executor = f"native CPU kernels {kernels}, and torch expressions on other devices"
+        gpus = "" if cuda is None else ", native CUDA kernels"
+        executor = f"native CPU kernels {kernels}{gpus}, and torch expressions on other devices"
     return Operations(
         **dict(zip(MEMBERS, functions, strict=True)),
         new_difference=new_difference,
         complete=complete,
-        read=read,
+        read=read if cuda is None else functools.partial(read, cuda=cuda),
         copy_to_float32=copy_to_float32,
         pack=pack,
         unpack=unpack,
@@ -527,11 +541,17 @@ def load(core: ModuleType | None) -> Operations:
 # ---- Beside the operators --------------------------------------------------------------------------------------------
 
 
-def read(tensors: list[torch.Tensor]) -> list[float]:
+def read(tensors: list[torch.Tensor], cuda: CudaKernels | None = None) -> list[float]:
     """All elements of some small one-dimensional tensors. Waits for the device once."""
     if tensors and all(tensor.device == tensors[0].device for tensor in tensors) and not tensors[0].is_cpu:
-        return torch.cat(tensors).tolist()
+        values = cuda.read(tensors) if cuda is not None and tensors[0].is_cuda else None
+        return torch.cat(tensors).tolist() if values is None else values
     return [value for tensor in tensors for value in tensor.tolist()]
+
+
+def is_capturing() -> bool:
+    """Whether a CUDA graph is being recorded. What a cache does then would be repeated with the graph: nothing."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def copy_to_float32(hidden: torch.Tensor) -> torch.Tensor:

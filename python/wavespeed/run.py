@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import architecture, report, trace
+from . import architecture, operations, report, trace
 from .discovery import Discovery, UndiscoveredModelError
 from .model_call import Member, ModelCall
 
@@ -153,7 +153,7 @@ class Run:
         if torch.is_grad_enabled():
             self.trains = True
             return executor(*args, **kwargs)
-        model = self.model_for(executor.class_obj)
+        model = "" if operations.is_capturing() else self.model_for(executor.class_obj)
         if isinstance(model, str):
             return executor(*args, **kwargs)
         call = ModelCall(executor, args, kwargs)

@@ -10,9 +10,10 @@ ws_module_state *ws_state_of_type(PyTypeObject *type) { return (ws_module_state 
 
 /* status() -> facts about the native part, for the pack's own status report. */
 static PyObject *status(PyObject *module, PyObject *unused) {
-    (void)module;
     (void)unused;
-    return Py_BuildValue("{s:s}", "cpu_kernels", ws_kernels_cpu()->name);
+    const ws_cuda *const cuda = ws_state_of_module(module)->cuda;
+    return Py_BuildValue("{s:s,s:s,s:O}", "cpu_kernels", ws_kernels_cpu()->name, "cuda_kernels", ws_cuda_status(cuda), "uses_cuda",
+                         ws_cuda_is_on(cuda) ? Py_True : Py_False);
 }
 
 #if defined(__GNUC__)
@@ -41,6 +42,14 @@ static PyMethodDef methods[] = {
      "replay_trace(trace, strategy, threshold=0, speedup=0)\n--\n\n"
      "What a policy does with the evaluations of a trace (bytes): a list of (sigma, computed, predicted, actual) as in\n"
      "include/wavespeed/trace.h. Raises ValueError for bytes that are no whole trace."},
+    {"cuda_workspace_bytes", ws_cuda_workspace_bytes_from_python, METH_VARARGS,
+     "cuda_workspace_bytes(kernel, n)\n--\n\nDevice memory that a CUDA kernel needs besides its operands."},
+    {"cuda_launch", ws_cuda_launch_from_python, METH_VARARGS,
+     "cuda_launch(kernel, device, stream, dtype, n, in0, in1, in2, in3, out, workspace, sums, c1, c2, c3)\n--\n\n"
+     "Puts a CUDA kernel into a stream. Returns False when nothing was launched: torch must do it."},
+    {"cuda_read", ws_cuda_read_from_python, METH_VARARGS,
+     "cuda_read(device, stream, parts)\n--\n\n"
+     "Values of small arrays on a GPU, each (pointer, count, is_float64), as a list. Returns None when torch must do it."},
     {"load_torch_shim", ws_load_torch_shim, METH_VARARGS,
      "load_torch_shim(path)\n--\n\nLoads the libtorch shim and registers its operators.\n\n"
      "Returns \"registered\", or \"taken\" when another copy of the pack did it. Raises OSError or RuntimeError."},
@@ -65,6 +74,11 @@ static int intern_names(ws_names *names) {
 static int module_exec(PyObject *module) {
     ws_module_state *const state = ws_state_of_module(module);
     if (intern_names(&state->names) != 0) {
+        return -1;
+    }
+    state->cuda = ws_cuda_new();
+    if (state->cuda == NULL) {
+        (void)PyErr_NoMemory();
         return -1;
     }
     /* Not an Exception: a handler between the layer that raises it and the hook that catches it must not see it. */
@@ -98,7 +112,9 @@ static int module_clear(PyObject *module) {
 
 static void module_free(void *module) {
     (void)module_clear((PyObject *)module);
-    ws_node_schema_free(ws_state_of_module((PyObject *)module)->nodes);
+    ws_module_state *const state = ws_state_of_module((PyObject *)module);
+    ws_node_schema_free(state->nodes);
+    ws_cuda_free(state->cuda);
 }
 
 static PyModuleDef_Slot slots[] = {

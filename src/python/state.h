@@ -6,6 +6,7 @@
 #include <Python.h>
 
 #include "wavespeed/core_api.h"
+#include "wavespeed/cuda.h"
 #include "wavespeed/node_schema.h"
 #include "wavespeed/status.h"
 
@@ -32,6 +33,7 @@ typedef struct ws_module_state {
     PyTypeObject *hook_type;
     PyObject *leave_model; /* exception class of the early exit */
     ws_names names;
+    ws_cuda *cuda;              /* owned */
     ws_node_schema_list *nodes; /* owned; the node classes read it for as long as the module lives */
 } ws_module_state;
 
@@ -58,6 +60,11 @@ PyObject *ws_compile_option_names(PyObject *module, PyObject *unused);
 
 /* trace.c */
 PyObject *ws_replay_trace(PyObject *module, PyObject *args, PyObject *kwargs);
+
+/* cuda.c */
+PyObject *ws_cuda_workspace_bytes_from_python(PyObject *module, PyObject *args);
+PyObject *ws_cuda_launch_from_python(PyObject *module, PyObject *args);
+PyObject *ws_cuda_read_from_python(PyObject *module, PyObject *args);
 
 /* torch_shim.c */
 PyObject *ws_load_torch_shim(PyObject *module, PyObject *args);

@@ -124,13 +124,13 @@ KERNELS = (
 class Operands:
     """Tensors for one dtype and size. Values shrink in no kernel, so that repeating it meets no denormals."""
 
-    def __init__(self, dtype: torch.dtype, size: int) -> None:
+    def __init__(self, dtype: torch.dtype, size: int, device: str = "cpu") -> None:
         self.n = size // dtype.itemsize
-        self.states = [self.random().to(dtype) for _ in range(4)]
-        self.residuals = [torch.zeros(self.n) for _ in range(3)]
+        self.states = [self.random().to(device, dtype) for _ in range(4)]
+        self.residuals = [torch.zeros(self.n, device=device) for _ in range(3)]
         self.differences = [torch.zeros_like(operations.new_difference(self.residuals[0])) for _ in range(2)]
-        self.narrow = torch.zeros(self.n, dtype=dtype)
-        self.target = torch.zeros(self.n, dtype=dtype)
+        self.narrow = torch.zeros(self.n, dtype=dtype, device=device)
+        self.target = torch.zeros(self.n, dtype=dtype, device=device)
 
     def random(self) -> torch.Tensor:
         return torch.randn(min(self.n, MIB)).repeat(self.n // MIB + 1)[: self.n]

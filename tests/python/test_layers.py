@@ -22,11 +22,14 @@ STANDARD_C = {
 CJSON = {"cjson/cJSON.h", "cJSON.h"}
 PROCESSOR = {"cpuid.h", "immintrin.h", "arm_neon.h", "intrin.h"}
 POSIX = {"dlfcn.h"}
+CLOCK = {"time.h"}
+CUDA_TOOLKIT = {"cuda_fp16.h"}
 
 FOREIGN_HEADERS = {
     "include": STANDARD_C,
     "src/core": STANDARD_C | CJSON,
     "src/cpu": STANDARD_C | PROCESSOR,
+    "src/cuda": STANDARD_C | POSIX | CLOCK | CUDA_TOOLKIT,
     "src/python": STANDARD_C | POSIX | {"Python.h"},
 }
 """What each folder may include besides headers of the pack; src/torch has a rule of its own."""
@@ -35,6 +38,7 @@ PRIVATE_HEADERS = {
     "include": set(),
     "src/core": {"src/core"},
     "src/cpu": {"src/core", "src/cpu"},
+    "src/cuda": {"src/core", "src/cuda"},
     "src/torch": {"src/torch"},
     "src/python": {"src/python"},
 }

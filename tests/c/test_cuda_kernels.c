@@ -1,0 +1,264 @@
+/* The CUDA kernels, run on the CPU by tests/c/emulated_cuda, give the bits of the portable level of the CPU's. */
+#include "kernel_arrays.h"
+
+#include "cuda/operands.h"
+#include "emulated_cuda/emulated_kernels.h"
+
+#include <stdio.h>
+
+enum { RANDOM_CASES = 12 }; /* per kernel and dtype, beside the edges */
+
+static const char *const dtype_names[WS_DTYPE_COUNT] = {"f32", "bf16", "f16"};
+
+static ws_cpu_executor portable(void) {
+    size_t last = 0;
+    while (ws_kernels_level(last + 1) != NULL) {
+        ++last;
+    }
+    return (ws_cpu_executor){ws_kernels_level(last), NULL};
+}
+
+/* ---- Cases ---------------------------------------------------------------------------------------------------------- */
+
+/* Lengths around rows, what a thread has in flight, blocks, chunks, and what the last CUDA block fetches at a time. */
+static size_t length_of_case(size_t i) {
+    static const size_t edges[] = {WS_KERNEL_LANES, 16 * WS_KERNEL_LANES, WS_LAUNCH_THREADS * WS_LAUNCH_ELEMENTS,
+                                   WS_KERNEL_BLOCK, WS_KERNEL_CHUNK,      3 * WS_KERNEL_CHUNK + 5 * WS_KERNEL_BLOCK};
+    enum { EDGES = sizeof(edges) / sizeof(edges[0]) };
+    if (i < 2) {
+        return 1 + i;
+    }
+    return i - 2 < 3 * EDGES ? edges[(i - 2) / 3] - 1 + (i - 2) % 3 : 1 + random_bits() % (2 * WS_KERNEL_CHUNK);
+}
+
+enum { CASES = 2 + 3 * 6 + RANDOM_CASES };
+
+static float special_value(void) {
+    static const float values[] = {0.0f,         -0.0f,    0x1p-149f, -0x1p-149f,    0x1p-133f,  0x1p-126f,
+                                   -0x1.fp-127f, 0x1p-24f, 0x1p-25f,  -0x1.8p-24f,   0x1p-14f,   0x1.ffcp-15f,
+                                   65504.0f,     65520.0f, -65519.0f, 3.4028235e38f, 0x1.008p0f, 0x1.018p0f,
+                                   1.0f,         -1.0f,    INFINITY,  -INFINITY,     NAN};
+    return values[random_bits() % (sizeof(values) / sizeof(values[0]))];
+}
+
+/* A quarter of the cases has values that are no hidden state's. */
+static void *new_case(ws_dtype dtype, size_t n, size_t i) {
+    void *const array = new_array(dtype, n, 3.0f);
+    for (size_t k = 0; i % 4 == 3 && k < n; ++k) {
+        if (random_bits() % 8 == 0) {
+            set(dtype, array, k, special_value());
+        }
+    }
+    return array;
+}
+
+/* ---- Launching ------------------------------------------------------------------------------------------------------ */
+
+static void launch(const char *kernel, ws_dtype dtype, ws_cuda_operands *operands, uint32_t sums, emulated_order order) {
+    char name[64];
+    (void)snprintf(name, sizeof(name), "wavespeed_%s_%s", kernel, dtype_names[dtype]);
+    const ws_launch geometry = ws_launch_for((size_t)operands->n, sums);
+    assert_int_not_equal(geometry.blocks, 0);
+    /* Exactly as large as promised: the sanitizer watches the end. What a kernel must not rely on is no number. */
+    unsigned char *const workspace = malloc(geometry.workspace_bytes + 1);
+    assert_non_null(workspace);
+    memset(workspace, 0xFF, geometry.workspace_bytes);
+    double results[WS_LAUNCH_MOST_SUMS];
+    if (sums > 0) {
+        memset(workspace, 0, WS_LAUNCH_TICKET_BYTES);
+        operands->ticket = (uint32_t *)(void *)workspace;
+        operands->parts = (double *)(void *)(workspace + WS_LAUNCH_TICKET_BYTES);
+        memset(results, 0xFF, sizeof(results));
+    }
+    assert_true(emulated_launch(name, geometry.blocks, geometry.threads, operands, order));
+    free(workspace);
+}
+
+static void assert_same_sum(double value, double expected) {
+    if (!(isnan(value) && isnan(expected))) {
+        assert_same_double(value, expected);
+    }
+}
+
+static void assert_same_array(ws_dtype dtype, const void *array, const void *expected, size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+        const float value = get(dtype, array, i);
+        const float wanted = get(dtype, expected, i);
+        if (!(isnan(value) && isnan(wanted)) && ws_bits_of_f32(value) != ws_bits_of_f32(wanted)) {
+            fail_msg("element %zu of %zu is %a instead of %a", i, n, (double)value, (double)wanted);
+        }
+    }
+}
+
+/* ---- Properties ----------------------------------------------------------------------------------------------------- */
+
+static void check_sums(ws_dtype dtype, size_t n, size_t i) {
+    const ws_cpu_executor scalar = portable();
+    void *states[1 + WS_HISTORY];
+    ws_cuda_operands operands = {.n = n};
+    for (size_t k = 0; k < 1 + WS_HISTORY; ++k) {
+        operands.in[k] = states[k] = new_case(dtype, n, i);
+    }
+    ws_sums sums;
+    ws_moments moments;
+    ws_residual_distance(&scalar, dtype, states[0], states[1], n, &sums);
+    ws_residual_moments(&scalar, dtype, states[0], &operands.in[1], n, &moments);
+    const double expected[] = {moments.difference, moments.reference, moments.ee,   moments.ed1,
+                               moments.ed2,        moments.d1d1,      moments.d1d2, moments.d2d2};
+    for (int order = EMULATED_FORWARD; order <= EMULATED_BACKWARD; ++order) {
+        double results[WS_LAUNCH_MOST_SUMS];
+        operands.sums = results;
+        launch("distance", dtype, &operands, 2, (emulated_order)order);
+        assert_same_sum(results[0], sums.difference);
+        assert_same_sum(results[1], sums.reference);
+        launch("moments", dtype, &operands, 8, (emulated_order)order);
+        for (size_t k = 0; k < sizeof(expected) / sizeof(expected[0]); ++k) {
+            assert_same_sum(results[k], expected[k]);
+        }
+    }
+    for (size_t k = 0; k < 1 + WS_HISTORY; ++k) {
+        free(states[k]);
+    }
+}
+
+static void check_finish(ws_dtype dtype, size_t n, size_t i) {
+    const ws_cpu_executor scalar = portable();
+    float *const base = new_case(WS_DTYPE_F32, n, i);
+    void *const end = new_case(dtype, n, i);
+    float *const expected = copy_of(base, n * sizeof(float));
+    const double expected_sum = ws_residual_finish(&scalar, dtype, expected, end, n);
+    for (int order = EMULATED_FORWARD; order <= EMULATED_BACKWARD; ++order) {
+        float *const result = copy_of(base, n * sizeof(float));
+        double sum;
+        ws_cuda_operands operands = {.n = n, .in = {end}, .out = result, .sums = &sum};
+        launch("finish", dtype, &operands, 1, (emulated_order)order);
+        assert_same_sum(sum, expected_sum);
+        assert_same_array(WS_DTYPE_F32, result, expected, n);
+        free(result);
+    }
+    free(base);
+    free(end);
+    free(expected);
+}
+
+static void check_apply_and_combine(ws_dtype dtype, size_t n, size_t i) {
+    const ws_cpu_executor scalar = portable();
+    void *const hidden = new_case(dtype, n, i);
+    float *const residuals[WS_HISTORY] = {new_case(WS_DTYPE_F32, n, i), new_case(WS_DTYPE_F32, n, i),
+                                          new_case(WS_DTYPE_F32, n, i)};
+    const float *const history[WS_HISTORY] = {residuals[0], residuals[1], residuals[2]};
+    void *const applied = new_array(dtype, n, 0.0f);
+    void *const combined = new_array(dtype, n, 0.0f);
+    void *const out = new_array(dtype, n, 0.0f);
+    void *const in_place = copy_of(hidden, n * size_of(dtype));
+    ws_cuda_operands operands = {.n = n, .in = {hidden, history[0], history[1], history[2]}, .out = out};
+    for (size_t k = 0; k < WS_HISTORY; ++k) {
+        operands.coefficients[k] = random_value(2.0f);
+    }
+    ws_residual_apply(&scalar, dtype, applied, hidden, history[0], n);
+    ws_residual_combine(&scalar, dtype, combined, hidden, history, operands.coefficients, n);
+    launch("apply", dtype, &operands, 0, EMULATED_FORWARD);
+    assert_same_array(dtype, out, applied, n);
+    launch("combine", dtype, &operands, 0, EMULATED_BACKWARD);
+    assert_same_array(dtype, out, combined, n);
+    operands.in[0] = operands.out = in_place;
+    launch("apply", dtype, &operands, 0, EMULATED_BACKWARD);
+    assert_same_array(dtype, in_place, applied, n);
+    memcpy(in_place, hidden, n * size_of(dtype));
+    launch("combine", dtype, &operands, 0, EMULATED_FORWARD);
+    assert_same_array(dtype, in_place, combined, n);
+    free(hidden);
+    for (size_t k = 0; k < WS_HISTORY; ++k) {
+        free(residuals[k]);
+    }
+    free(applied);
+    free(combined);
+    free(out);
+    free(in_place);
+}
+
+static void check_cases(void (*check)(ws_dtype dtype, size_t n, size_t i)) {
+    for (int dtype = 0; dtype < WS_DTYPE_COUNT; ++dtype) {
+        for (size_t i = 0; i < CASES; ++i) {
+            check((ws_dtype)dtype, length_of_case(i), i);
+        }
+    }
+}
+
+static void sums_have_the_bits_of_the_cpu(void **state) {
+    (void)state;
+    check_cases(check_sums);
+}
+
+static void finish_has_the_bits_of_the_cpu(void **state) {
+    (void)state;
+    check_cases(check_finish);
+}
+
+static void apply_and_combine_have_the_bits_of_the_cpu(void **state) {
+    (void)state;
+    check_cases(check_apply_and_combine);
+}
+
+/* More chunks than the last CUDA block fetches at a time, twice over. */
+static void many_chunks_are_added_in_their_order(void **state) {
+    (void)state;
+    check_sums(WS_DTYPE_BF16, (size_t)WS_KERNEL_CHUNK * 130 + 17, 0);
+}
+
+/* Every fp32 number whose lowest bits are one of a few patterns, which covers every way to round to 16 bits. */
+static void every_value_is_rounded_as_on_the_cpu(void **state) {
+    (void)state;
+    enum { PATTERNS = 65536 };
+    static const uint32_t lowest[] = {0x0000, 0x0001, 0x0FFF, 0x1000, 0x1001, 0x2000, 0x7FFF, 0x8000, 0x8001, 0xFFFF};
+    const ws_cpu_executor scalar = portable();
+    float *const residual = new_floats(PATTERNS, 0.0f);
+    uint16_t *const hidden = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
+    uint16_t *const out = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
+    uint16_t *const expected = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
+    memset(hidden, 0, PATTERNS * sizeof(*hidden));
+    for (size_t k = 0; k < sizeof(lowest) / sizeof(lowest[0]); ++k) {
+        for (uint32_t i = 0; i < PATTERNS; ++i) {
+            residual[i] = ws_f32_of_bits(i << 16 | lowest[k]);
+        }
+        for (int dtype = WS_DTYPE_BF16; dtype <= WS_DTYPE_F16; ++dtype) {
+            ws_cuda_operands operands = {.n = PATTERNS, .in = {hidden, residual}, .out = out};
+            ws_residual_apply(&scalar, (ws_dtype)dtype, expected, hidden, residual, PATTERNS);
+            launch("apply", (ws_dtype)dtype, &operands, 0, EMULATED_FORWARD);
+            assert_same_array((ws_dtype)dtype, out, expected, PATTERNS);
+        }
+    }
+    free(residual);
+    free(hidden);
+    free(out);
+    free(expected);
+}
+
+static void read_gathers_small_arrays_in_order(void **state) {
+    (void)state;
+    const double sums[3] = {1.5, -2.25, 1e300};
+    const float sigma[2] = {0.1f, 7.0f};
+    double values[6] = {0};
+    uint32_t done = 0;
+    ws_cuda_reading reading = {.parts = {{sums, 3, 1}, {sigma, 2, 0}, {sigma, 0, 0}, {&sums[1], 1, 1}},
+                               .count = 4,
+                               .sequence = 42,
+                               .values = values,
+                               .done = &done};
+    assert_true(emulated_launch("wavespeed_read", 1, WS_CUDA_READ_MOST, &reading, EMULATED_BACKWARD));
+    const double expected[6] = {1.5, -2.25, 1e300, (double)0.1f, 7.0, -2.25};
+    assert_memory_equal(values, expected, sizeof(expected));
+    assert_int_equal(done, 42);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sums_have_the_bits_of_the_cpu),
+        cmocka_unit_test(finish_has_the_bits_of_the_cpu),
+        cmocka_unit_test(apply_and_combine_have_the_bits_of_the_cpu),
+        cmocka_unit_test(many_chunks_are_added_in_their_order),
+        cmocka_unit_test(every_value_is_rounded_as_on_the_cpu),
+        cmocka_unit_test(read_gathers_small_arrays_in_order),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
