@@ -21,7 +21,8 @@ int64_t ws_evaluations_per_step(size_t n, const int64_t *visits);
  * sigma 0; where the others reach ahead (Heun evaluates the end of its step) it shows as a first step with a single visit. */
 size_t ws_evaluations_left(const double *schedule, size_t n, const int64_t *visits, size_t index);
 
-/* What leaving out an evaluation in each step costs: sqrt(length of the step) * exp(sigma / largest sigma), in noise shares. out: n - 1. */
+/* What leaving out an evaluation in each step costs: sqrt(length of the step) * exp(sigma / largest sigma), in noise shares; the same for all
+ * where no step costs more than twice the mean. out: n - 1. */
 void ws_plan_costs(const double *schedule, size_t n, double *out);
 
 /* Where a run with a set speedup stands. */
