@@ -9,8 +9,8 @@ to evaluation and may reach a threshold; the first fifth and the last evaluation
 the last two residuals by the ratio of the probe's distances, between 1 and 1.5.
 
 Taylor (TaylorSeer, https://arxiv.org/abs/2503.06923), first order: every n-th evaluation is computed, and the first
-three are; the forecast is linear in the number of the evaluation. The authors extrapolate every attention and MLP apart,
-which for a first order is the same sum but for the gates.
+three are; the forecast is linear in the number of the evaluation. The authors extrapolate every attention and MLP
+apart, which for a first order is the same sum but for the gates.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     build/venv/bin/python tests/bench/quality_table.py build/quality.jsonl --plot build/quality.png
 
 Every way of computing less draws the same pictures from the same seeds: fewer steps, core's EasyCache, DiCache and a
-Taylor series as published (published_caches.py), and the caches of this pack, each with several values of its knob. One JSON line per picture; a run that was stopped goes on where it
-ended when it is started again with the same output.
+Taylor series as published (published_caches.py), and the caches of this pack, each with several values of its knob. One
+JSON line per picture; a run that was stopped goes on where it ended when it is started again with the same output.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
-from comfyui_here import ComfyUIHere
 from published_caches import DiCache, Taylor
+
+from comfyui_here import ComfyUIHere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
