@@ -21,8 +21,8 @@ int64_t ws_evaluations_per_step(size_t n, const int64_t *visits);
  * sigma 0; where the others reach ahead (Heun evaluates the end of its step) it shows as a first step with a single visit. */
 size_t ws_evaluations_left(const double *schedule, size_t n, const int64_t *visits, size_t index);
 
-/* What leaving out an evaluation in each step costs: sqrt(length of the step) * exp(sigma / largest sigma), in noise shares; the same for all
- * where no step costs more than twice the mean. out: n - 1. */
+/* What leaving out an evaluation in each step costs: sqrt(length of the step) * exp(sigma / largest sigma), in noise shares;
+ * the same for all where no step costs more than twice the mean. out: n - 1. */
 void ws_plan_costs(const double *schedule, size_t n, double *out);
 
 /* Where a run with a set speedup stands. */
@@ -39,9 +39,9 @@ typedef struct ws_plan {
     int64_t per_step;    /* evaluations */
 } ws_plan;
 
-/* True where the evaluation should be left out. What may still be computed is spread over what is left so that the evaluations left out
- * in each gap cost the same, anew at every evaluation; so whatever was computed beyond the plan is saved later. The first two and
- * the last evaluation are always computed, and never fewer than four. */
+/* True where the evaluation should be left out. What may still be computed is spread over what is left so that the
+ * evaluations left out in each gap cost the same, anew at every evaluation; so whatever was computed beyond the plan is saved
+ * later. The first two and the last evaluation are always computed, and never fewer than four. */
 bool ws_plan_leaves_out(const ws_plan *plan);
 
 /* True when evaluations may be computed besides the last one: a plan without any cannot follow a forecast that falls behind. */

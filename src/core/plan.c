@@ -74,8 +74,8 @@ static double limited_cost(const ws_plan *plan, int64_t first, int64_t last, dou
     return total;
 }
 
-/* What each of the gaps may cost that the budget divides the rest into. A step that costs more than that is computed on its own, and what it
- * costs beyond is no reason for longer gaps elsewhere. */
+/* What each of the gaps may cost that the budget divides the rest into. A step that costs more than that is computed on
+ * its own, and what it costs beyond is no reason for longer gaps elsewhere. */
 static double gap_cost(const ws_plan *plan, int64_t budget) {
     enum { ROUNDS = 20 };
     double share = INFINITY;

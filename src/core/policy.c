@@ -52,8 +52,8 @@ static void extrapolate_by_sigma(const double sigmas[WS_HISTORY], double sigma, 
     weight[1] = 0.5 * clamp(-oldest, -3.0, 2.0);
 }
 
-/* How much of a forecast is believed: the cosine between the probe's move and its last one, whole from 1/2 on. Where a sampler adds
- * fresh noise they have nothing in common, and what is extrapolated is noise. 1 where the probe stood still. */
+/* How much of a forecast is believed: the cosine between the probe's move and its last one, whole from 1/2 on. Where a
+ * sampler adds fresh noise they have nothing in common, and what is extrapolated is noise. 1 where the probe stood still. */
 static double belief(const ws_measurement *m) {
     const double lengths = sqrt(m->ee * m->d1d1);
     return lengths > 0.0 ? clamp(2.0 * m->ed1 / lengths, 0.0, 1.0) : 1.0;

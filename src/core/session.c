@@ -337,7 +337,8 @@ static ws_plan plan_of(ws_session *session, const window *deciding, double sigma
             current->step = ws_schedule_index(settings->schedule, settings->schedule_length, sigma);
             ++session->visits[current->step];
         }
-        plan.left = (int64_t)ws_evaluations_left(settings->schedule, settings->schedule_length, session->visits, current->step);
+        plan.left = (int64_t)ws_evaluations_left(settings->schedule, settings->schedule_length, session->visits,
+                                                 current->step);
         plan.costs = session->costs;
         plan.steps = settings->schedule_length - 1;
         plan.step = current->step;

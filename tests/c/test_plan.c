@@ -175,7 +175,8 @@ static void four_are_computed_however_much_is_asked(void **state) {
 
 static void what_was_computed_beyond_the_plan_is_saved_later(void **state) {
     (void)state;
-    ws_plan plan = {.speedup = 2.0, .evaluations = 10, .computed = 5, .gap = 2, .left = 9, .costs = costs, .steps = STEPS, .step = 10, .per_step = 1};
+    ws_plan plan = {.speedup = 2.0, .evaluations = 10, .computed = 5, .gap = 2, .left = 9,
+                    .costs = costs, .steps = STEPS, .step = 10, .per_step = 1};
     assert_false(ws_plan_leaves_out(&plan));
     assert_true(ws_plan_has_budget(&plan));
     plan.computed = 8;
