@@ -90,7 +90,7 @@ typedef struct ws_call {
     ws_action action;             /* valid once decided */
     bool decided;
     float coefficient[WS_HISTORY]; /* on a hit: factor of each stored residual; the classic strategy has 1, 0, 0 */
-    double predicted;              /* relative change that the deciding call expects of the residual; NaN where it compared nothing */
+    double predicted; /* relative change that the deciding call expects of the residual; NaN where it compared nothing */
 } ws_call;
 
 typedef struct ws_statistics {

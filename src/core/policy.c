@@ -52,6 +52,13 @@ static void extrapolate_by_sigma(const double sigmas[WS_HISTORY], double sigma, 
     weight[1] = 0.5 * clamp(-oldest, -3.0, 2.0);
 }
 
+/* How much of a forecast is believed: the cosine between the probe's move and its last one, whole from 1/2 on. Where a
+ * sampler adds fresh noise they have nothing in common, and what is extrapolated is noise. 1 where the probe stood still. */
+static double belief(const ws_measurement *m) {
+    const double lengths = sqrt(m->ee * m->d1d1);
+    return lengths > 0.0 ? clamp(2.0 * m->ed1 / lengths, 0.0, 1.0) : 1.0;
+}
+
 ws_forecast ws_forecast_residual(const ws_measurement *measurement, const double sigmas[WS_HISTORY], size_t points) {
     const ws_measurement *const m = measurement;
     ws_forecast forecast = {{0.0, 0.0}, 0.0};
@@ -60,8 +67,9 @@ ws_forecast ws_forecast_residual(const ws_measurement *measurement, const double
         extrapolate_by_sigma(sigmas, m->sigma, points, by_sigma);
         /* How far the probe says we are: its move, projected on its last move. The 1 % keeps a probe that stood still finite. */
         const double by_probe = m->d1d1 > 0.0 ? clamp(m->ed1 / (1.01 * m->d1d1), -2.0, 3.0) : 0.0;
-        forecast.weight[0] = 0.5 * by_sigma[0] + 0.5 * by_probe;
-        forecast.weight[1] = 0.5 * by_sigma[1];
+        const double believed = belief(m);
+        forecast.weight[0] = believed * (0.5 * by_sigma[0] + 0.5 * by_probe);
+        forecast.weight[1] = believed * 0.5 * by_sigma[1];
     }
     const double w1 = forecast.weight[0];
     const double w2 = forecast.weight[1];

@@ -62,6 +62,7 @@ typedef struct evaluation {
 struct ws_session {
     ws_session_settings settings; /* its schedule belongs to the session */
     int64_t *visits;              /* evaluations per step of the schedule */
+    double *costs;                /* of the plan, per step */
     evaluation current;
     ws_statistics totals; /* without the evaluation in progress, except for its measurements */
     entry entries[WS_SESSION_SLOTS];
@@ -107,7 +108,8 @@ ws_status ws_session_create(const ws_session_settings *settings, ws_session **ou
         double *const schedule = calloc(settings->schedule_length, sizeof(*schedule));
         session->settings.schedule = schedule;
         session->visits = calloc(settings->schedule_length, sizeof(*session->visits));
-        if (schedule == NULL || session->visits == NULL) {
+        session->costs = calloc(settings->schedule_length, sizeof(*session->costs));
+        if (schedule == NULL || session->visits == NULL || session->costs == NULL) {
             ws_session_free(session);
             return ws_fail(error, WS_ERROR_NO_MEMORY,
                            "There is no memory for a schedule of %zu steps.",
@@ -115,6 +117,7 @@ ws_status ws_session_create(const ws_session_settings *settings, ws_session **ou
         }
         memcpy(schedule, settings->schedule, settings->schedule_length * sizeof(*schedule));
         session->settings.schedule_length = settings->schedule_length;
+        ws_plan_costs(schedule, settings->schedule_length, session->costs);
     }
     session->totals.change_min = INFINITY;
     session->totals.change_max = -INFINITY;
@@ -126,6 +129,7 @@ void ws_session_free(ws_session *session) {
     if (session != NULL) {
         free((void *)(uintptr_t)session->settings.schedule); /* ours, const to everybody else */
         free(session->visits);
+        free(session->costs);
         free(session);
     }
 }
@@ -322,7 +326,10 @@ void ws_session_forget(ws_session *session, ws_call *call) {
 /* What the plan of a set speedup says about the window's evaluation at this sigma. */
 static ws_plan plan_of(ws_session *session, const window *deciding, double sigma) {
     const ws_session_settings *const settings = &session->settings;
-    size_t left = 0;
+    ws_plan plan = {.speedup = settings->speedup,
+                    .evaluations = deciding->evaluations,
+                    .computed = deciding->computed,
+                    .gap = deciding->hits + 1};
     if (settings->schedule_length >= 2) {
         evaluation *const current = &session->current;
         if (!current->placed) { /* once for all windows */
@@ -330,13 +337,15 @@ static ws_plan plan_of(ws_session *session, const window *deciding, double sigma
             current->step = ws_schedule_index(settings->schedule, settings->schedule_length, sigma);
             ++session->visits[current->step];
         }
-        left = ws_evaluations_left(settings->schedule, settings->schedule_length, session->visits, current->step);
+        plan.left = (int64_t)ws_evaluations_left(settings->schedule, settings->schedule_length, session->visits,
+                                                 current->step);
+        plan.costs = session->costs;
+        plan.steps = settings->schedule_length - 1;
+        plan.step = current->step;
+        plan.place = session->visits[current->step] - 1;
+        plan.per_step = ws_evaluations_per_step(settings->schedule_length, session->visits);
     }
-    return (ws_plan){.speedup = settings->speedup,
-                     .evaluations = deciding->evaluations,
-                     .computed = deciding->computed,
-                     .gap = deciding->hits + 1,
-                     .left = (int64_t)left};
+    return plan;
 }
 
 /* Why the measured evaluation must be computed; WS_REASON_NONE if it may be reused. refused: what

@@ -176,7 +176,8 @@ static ws_status check_call(const ws_trace_call *call, ws_trace *out, ws_error *
     ++out->calls;
     const bool follows = call->evaluation == out->evaluations + 1 || (call->evaluation == out->evaluations && out->calls > 1);
     if (!follows) {
-        return ws_fail(error, WS_ERROR_RANGE, "Call %" PRId64 " of the trace belongs to evaluation %" PRId64 ", after %" PRId64 ".",
+        return ws_fail(error, WS_ERROR_RANGE,
+                       "Call %" PRId64 " of the trace belongs to evaluation %" PRId64 ", after %" PRId64 ".",
                        out->calls, call->evaluation, out->evaluations);
     }
     if (!isfinite(call->measurement.sigma)) {
@@ -207,7 +208,8 @@ ws_status ws_trace_read(const void *bytes, size_t size, ws_trace *out, ws_error 
             return ws_fail(error, WS_ERROR_RANGE, "The trace is damaged at byte %zu: neither a call nor its end is there.", begun);
         }
         if (!take_call(&from, &call)) {
-            return ws_fail(error, WS_ERROR_RANGE, "The trace is cut off or damaged in call %" PRId64 ", which begins at byte %zu of %zu.",
+            return ws_fail(error, WS_ERROR_RANGE,
+                           "The trace is cut off or damaged in call %" PRId64 ", which begins at byte %zu of %zu.",
                            out->calls + 1, begun, size);
         }
         WS_TRY_(check_call(&call, out, error));

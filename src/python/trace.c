@@ -34,7 +34,8 @@ static int take_sketch(const SessionObject *session, PyObject *tensor, PyObject 
     int done = found == NULL || !PyArg_ParseTuple(found, "KS", &elements, &bytes) ? -1 : PyList_Append(keeper, bytes);
     if (done == 0) {
         const Py_ssize_t size = PyBytes_Size(bytes);
-        *out = (ws_sketch){elements, (uint32_t)((size_t)size / sizeof(float)), (const float *)(const void *)PyBytes_AsString(bytes)};
+        const void *const values = PyBytes_AsString(bytes);
+        *out = (ws_sketch){elements, (uint32_t)((size_t)size / sizeof(float)), (const float *)values};
     }
     Py_XDECREF(found);
     return done;

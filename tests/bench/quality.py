@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 build/venv/bin/python tests/bench/quality.py --output build/quality.jsonl
     build/venv/bin/python tests/bench/quality_table.py build/quality.jsonl --plot build/quality.png
 
-Every way of computing less draws the same pictures from the same seeds: fewer steps, core's EasyCache, and the caches
-of this pack, each with several values of its knob. One JSON line per picture; a run that was stopped goes on where it
-ended when it is started again with the same output.
+Every way of computing less draws the same pictures from the same seeds: fewer steps, core's EasyCache, DiCache and a
+Taylor series as published (published_caches.py), and the caches of this pack, each with several values of its knob. One
+JSON line per picture; a run that was stopped goes on where it ended when it is started again with the same output.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
+from published_caches import DiCache, Taylor
+
 from comfyui_here import ComfyUIHere
 
 if TYPE_CHECKING:
@@ -36,9 +38,12 @@ FULL, TRUTH = "full", "truth"
 METHODS: dict[str, tuple[float, ...]] = {
     "fewer steps": SHARES,
     "EasyCache": (0.02, 0.05, 0.1, 0.2, 0.4),
+    "DiCache": (0.03, 0.05, 0.08, 0.12, 0.18, 0.27),
+    "Taylor": (2, 3, 4),
     "classic, threshold": (0.02, 0.035, 0.05, 0.07, 0.1, 0.14),
     "forecast, threshold": (0.02, 0.04, 0.06, 0.09, 0.13, 0.2),
     "forecast, speedup": (1.4, 1.67, 2.0, 2.5, 3.0, 3.6),
+    "classic, speedup": (1.4, 1.67, 2.0, 2.5, 3.0, 3.6),
 }
 
 
@@ -84,7 +89,12 @@ class Quality:
         evaluations = int(found[1]) if found else self.computed
         return Drawn(self.comfyui.decode(latent), evaluations, self.computed, seconds)
 
-    def model_with(self, method: str, value: float) -> Any:
+    def model_with(self, method: str, value: float, evaluations: int) -> Any:
+        """evaluations: of the full run."""
+        if method == "DiCache":
+            return DiCache(evaluations, value).patched(self.plain)
+        if method == "Taylor":
+            return Taylor(evaluations, int(value)).patched(self.plain)
         if method == "EasyCache":
             from comfy_extras.nodes_easycache import EasyCacheNode
 
@@ -135,7 +145,8 @@ class Quality:
                 steps = max(1, round(value * self.setting.steps))
                 yield line(method, value, self.draw(self.plain, subject, seed, steps))
             else:
-                drawn = self.draw(self.model_with(method, value), subject, seed, self.setting.steps)
+                model = self.model_with(method, value, full.computed)
+                drawn = self.draw(model, subject, seed, self.setting.steps)
                 yield line(method, value, drawn)
 
 
@@ -166,7 +177,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--cfg", type=float, default=1.0)
     parser.add_argument("--shift", type=float, default=1.15)
-    parser.add_argument("--sampler", default="euler", help="one that evaluates once per step")
+    parser.add_argument("--sampler", default="euler", help="as KSampler names them; also several evaluations per step")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     chosen = parser.parse_args()

@@ -24,7 +24,7 @@ IDENTICAL = 100.0
 """dB that stand for a picture that equals its reference: 8-bit pictures are equal far below."""
 RESAMPLES = 2000
 SETTING = ("steps", "cfg", "shift", "sampler", "size")
-COLOURS = ("#6a737d", "#a371f7", "#b35900", "#2f81f7", "#0b6e4f")
+COLOURS = ("#6a737d", "#a371f7", "#b35900", "#2f81f7", "#0b6e4f", "#cf222e", "#9a6700", "#1b7f83")
 PAPER, INK, GRID = "#ffffff", "#1b1f24", "#d8dee4"
 
 Curve = dict[tuple[str, int], np.ndarray]

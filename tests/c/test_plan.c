@@ -13,11 +13,15 @@
 enum { STEPS = 20, MOST_EVALUATIONS = 3 * STEPS };
 
 static double schedule[STEPS + 1];
+static double costs[STEPS];
 
 static int fill_schedule(void **state) {
     (void)state;
     for (int i = 0; i <= STEPS; ++i) {
         schedule[i] = 1.0 - (double)i / STEPS;
+    }
+    for (int i = 0; i < STEPS; ++i) {
+        costs[i] = 1.0;
     }
     return 0;
 }
@@ -121,7 +125,12 @@ static int64_t follow(sampler evaluations_of, double speedup, bool left_out[MOST
                               .evaluations = (int64_t)i,
                               .computed = computed,
                               .gap = gap,
-                              .left = (int64_t)ws_evaluations_left(schedule, STEPS + 1, visits, index)};
+                              .left = (int64_t)ws_evaluations_left(schedule, STEPS + 1, visits, index),
+                              .costs = costs,
+                              .steps = STEPS,
+                              .step = index,
+                              .place = visits[index] - 1,
+                              .per_step = ws_evaluations_per_step(STEPS + 1, visits)};
         left_out[i] = ws_plan_leaves_out(&plan);
         computed += left_out[i] ? 0 : 1;
         gap = left_out[i] ? gap + 1 : 1;
@@ -166,7 +175,8 @@ static void four_are_computed_however_much_is_asked(void **state) {
 
 static void what_was_computed_beyond_the_plan_is_saved_later(void **state) {
     (void)state;
-    ws_plan plan = {.speedup = 2.0, .evaluations = 10, .computed = 5, .gap = 2, .left = 9};
+    ws_plan plan = {.speedup = 2.0, .evaluations = 10, .computed = 5, .gap = 2, .left = 9,
+                    .costs = costs, .steps = STEPS, .step = 10, .per_step = 1};
     assert_false(ws_plan_leaves_out(&plan));
     assert_true(ws_plan_has_budget(&plan));
     plan.computed = 8;
@@ -176,6 +186,67 @@ static void what_was_computed_beyond_the_plan_is_saved_later(void **state) {
     assert_false(ws_plan_has_budget(&plan));
     plan.left = 0;
     assert_false(ws_plan_leaves_out(&plan));
+}
+
+/* The last steps of a strongly shifted schedule are so dear that each is computed, and the first ones pay for it. */
+static void dear_steps_are_computed_and_cheap_ones_left_out(void **state) {
+    (void)state;
+    for (int i = 0; i < STEPS; ++i) {
+        costs[i] = i < STEPS - 5 ? 1.0 : 100.0;
+    }
+    bool left_out[MOST_EVALUATIONS];
+    size_t n = 0;
+    assert_int_equal(follow(euler, 2.0, left_out, &n), STEPS / 2);
+    size_t row = 0, longest = 0;
+    for (size_t i = 0; i < n; ++i) {
+        row = left_out[i] ? row + 1 : 0;
+        longest = row > longest ? row : longest;
+        assert_false(i >= STEPS - 5 && left_out[i]);
+    }
+    assert_true(longest <= 5); /* not longer than the steps before the dear ones make necessary */
+    (void)fill_schedule(NULL);
+}
+
+/* Heun's and other samplers' evaluations have the cost of their step. */
+static void the_share_does_not_depend_on_the_costs(void **state) {
+    (void)state;
+    for (size_t s = 0; s < SAMPLERS; ++s) {
+        for (double ratio = 0.5; ratio < 1.6; ratio += 0.25) {
+            for (int i = 0; i < STEPS; ++i) {
+                costs[i] = pow(ratio, i);
+            }
+            bool left_out[MOST_EVALUATIONS];
+            size_t n = 0;
+            const int64_t computed = follow(samplers[s], 2.0, left_out, &n);
+            assert_true(fabs((double)computed - (double)n / 2.0) <= 1.0);
+        }
+    }
+    (void)fill_schedule(NULL);
+}
+
+static void costs_follow_an_uneven_schedule(void **state) {
+    (void)state;
+    const double flow[] = {1.0, 0.99, 0.98, 0.97, 0.96, 0.0};
+    double found[5];
+    ws_plan_costs(flow, 6, found);
+    assert_true(fabs(found[0] - sqrt(0.01) * exp(1.0)) < 1e-12);
+    assert_true(fabs(found[4] - sqrt(0.96) * exp(0.96)) < 1e-12);
+    const double edm[] = {99.0, 97.0, 95.0, 93.0, 91.0, 0.0}; /* in shares of noise 0.99 to 0.989, then 0 */
+    ws_plan_costs(edm, 6, found);
+    assert_true(fabs(found[4] - sqrt(91.0 / 92.0) * exp(91.0 / 92.0 / 0.99)) < 1e-12);
+}
+
+static void costs_of_a_schedule_without_very_long_steps_are_equal(void **state) {
+    (void)state;
+    const double flow[] = {1.0, 0.9, 0.75, 0.5, 0.0};
+    double found[4];
+    ws_plan_costs(flow, 5, found);
+    for (size_t i = 0; i < 4; ++i) {
+        assert_true(found[i] == 1.0);
+    }
+    const double still[] = {0.0, 0.0, 0.0, 0.0, 0.0};
+    ws_plan_costs(still, 5, found);
+    assert_true(found[0] == 1.0 && found[3] == 1.0);
 }
 
 int main(void) {
@@ -188,6 +259,10 @@ int main(void) {
         cmocka_unit_test(gaps_are_even),
         cmocka_unit_test(four_are_computed_however_much_is_asked),
         cmocka_unit_test(what_was_computed_beyond_the_plan_is_saved_later),
+        cmocka_unit_test(dear_steps_are_computed_and_cheap_ones_left_out),
+        cmocka_unit_test(the_share_does_not_depend_on_the_costs),
+        cmocka_unit_test(costs_follow_an_uneven_schedule),
+        cmocka_unit_test(costs_of_a_schedule_without_very_long_steps_are_equal),
     };
     return cmocka_run_group_tests(tests, fill_schedule, NULL);
 }

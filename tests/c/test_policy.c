@@ -225,6 +225,36 @@ static void two_points_at_one_sigma_are_told_from_the_third(void **state) {
     assert_true(fabs(forecast.weight[1] - 0.25) < 1e-9);
 }
 
+/* Moves at an angle of the given cosine, one as long as the other, half an interval of sigma behind the newest point. */
+static ws_forecast at_an_angle(double cosine) {
+    const double sigmas[WS_HISTORY] = {0.6, 0.8, 1.0};
+    const ws_measurement m = {.difference_sum = 0.1, .reference_sum = 1.0, .residual_sum = 1.0, .sigma = 0.5,
+                              .ee = 1.0, .ed1 = cosine, .d1d1 = 1.0, .d1d2 = 1.0, .d2d2 = 1.0, .ed2 = cosine};
+    return ws_forecast_residual(&m, sigmas, WS_HISTORY);
+}
+
+static void a_move_that_has_nothing_to_do_with_the_last_one_is_not_extrapolated(void **state) {
+    (void)state;
+    for (double cosine = -1.0; cosine <= 0.0; cosine += 0.25) {
+        const ws_forecast forecast = at_an_angle(cosine);
+        assert_true(forecast.weight[0] == 0.0 && forecast.weight[1] == 0.0);
+        assert_true(fabs(forecast.uncertainty - 0.1) < 1e-12); /* nothing was foreseen */
+    }
+}
+
+static void belief_grows_to_the_whole_forecast(void **state) {
+    (void)state;
+    double last = 0.0;
+    for (double cosine = 0.1; cosine < 0.5; cosine += 0.1) {
+        const double weight = at_an_angle(cosine).weight[0];
+        assert_true(weight > last);
+        last = weight;
+    }
+    const double sigma_part = at_an_angle(1.0).weight[1]; /* has nothing of the probe in it */
+    assert_true(at_an_angle(0.5).weight[1] == sigma_part);
+    assert_true(fabs(at_an_angle(0.25).weight[1] - 0.5 * sigma_part) < 1e-12);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(change_is_the_ratio_of_the_sums),
@@ -246,6 +276,8 @@ int main(void) {
         cmocka_unit_test(step_weights_average_one_in_any_unit),
         cmocka_unit_test(errors_weigh_more_early_and_in_long_steps),
         cmocka_unit_test(without_a_schedule_every_step_weighs_one),
+        cmocka_unit_test(a_move_that_has_nothing_to_do_with_the_last_one_is_not_extrapolated),
+        cmocka_unit_test(belief_grows_to_the_whole_forecast),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
