@@ -12,8 +12,6 @@ pack uses those of the first.
     apply_residual_(hidden!, residual) the same in place
     residual_moments(probe, s1, s2, s3)
         sums about the probe and three stored ones, newest first, shape (8,): the members of ws_moments in kernels.h
-    combine_residuals_(hidden!, r1, r2, r3, c1, c2, c3)
-        hidden + c1 r1 + c2 r2 + c3 r3 (residuals float32), in place
     subtract_states_(residual!, start, end)
         residual (float32) becomes end - start; returns sum|residual|, shape (1,)
     advance_residual_(residual!, difference!, start, end)
@@ -72,7 +70,6 @@ class Operations:
     apply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     apply_in_place: Callable[[torch.Tensor, torch.Tensor], None]
     moments: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-    combine_in_place: Callable[..., None]
     subtract: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     advance: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     extrapolate: Callable[..., torch.Tensor]
@@ -211,14 +208,6 @@ def residual_moments(probe: torch.Tensor, s1: torch.Tensor, s2: torch.Tensor, s3
     return torch.stack([_total(part) for part in (e.abs(), newest.abs(), *products)])
 
 
-def combine_residuals_(
-    hidden: torch.Tensor, r1: torch.Tensor, r2: torch.Tensor, r3: torch.Tensor, c1: float, c2: float, c3: float
-) -> None:
-    for residual in (r1, r2, r3):
-        _check_apply(hidden, residual)
-    hidden.copy_(hidden.to(_wide(hidden.dtype)).add(r1, alpha=c1).add_(r2, alpha=c2).add_(r3, alpha=c3))
-
-
 def subtract_states_(residual: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
     _check_subtract(residual, start, end)
     return finish_residual_(residual.copy_(start), end)
@@ -323,13 +312,6 @@ def _fake_residual_moments(probe: torch.Tensor, s1: torch.Tensor, s2: torch.Tens
     return probe.new_empty((8,), dtype=sum_dtype(probe.device))
 
 
-def _fake_combine_residuals_(
-    hidden: torch.Tensor, r1: torch.Tensor, r2: torch.Tensor, r3: torch.Tensor, c1: float, c2: float, c3: float
-) -> None:
-    for residual in (r1, r2, r3):
-        _check_apply(hidden, residual)
-
-
 def _fake_subtract_states_(residual: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
     _check_subtract(residual, start, end)
     return residual.new_empty((1,), dtype=sum_dtype(residual.device))
@@ -392,12 +374,6 @@ OPERATORS = (
         _fake_residual_moments,
     ),
     _Operator(
-        "combine_residuals_",
-        "(Tensor(a!) hidden, Tensor r1, Tensor r2, Tensor r3, float c1, float c2, float c3) -> ()",
-        combine_residuals_,
-        _fake_combine_residuals_,
-    ),
-    _Operator(
         "subtract_states_",
         "(Tensor(a!) residual, Tensor start, Tensor end) -> Tensor",
         subtract_states_,
@@ -430,7 +406,6 @@ MEMBERS = (
     "apply",
     "apply_in_place",
     "moments",
-    "combine_in_place",
     "subtract",
     "advance",
     "extrapolate",
