@@ -22,7 +22,7 @@ pack uses those of the first.
         the same in place
 
 A difference is kept in 8 bits with a scale per DIFFERENCE_GROUP elements, in one float32 tensor that new_difference()
-makes: the scales, then the values, four in the place of a float (ws_difference_size in kernels.h).
+makes: the scales, then the values, four in the place of a float (difference.py).
 Both tensors have the same shape. Dtypes: float32, bfloat16, float16, float64. All arithmetic is done in float32 or
 better and rounded once. Sums have the dtype sum_dtype(device).
 """
@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from .cuda_kernels import CudaKernels
+from .difference import DIFFERENCE_GROUP, count_groups, difference_size
 from .shared_library import missing_bytes
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ SUPPORTED_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torc
 Streams = tuple[Any, ...]
 """Tensors of any shape with the same batch, or tuples of such; what a block calls its hidden states."""
 
-DIFFERENCE_GROUP = 512
-"""Elements that share a scale, in memory order: WS_KERNEL_GROUP in kernels.h."""
 LARGEST_VALUE = 127
 SMALLEST_DIFFERENCE = 2.0**-100
 PART = DIFFERENCE_GROUP << 15
@@ -142,7 +141,7 @@ def _check_subtract(residual: torch.Tensor, start: torch.Tensor, end: torch.Tens
 
 def _check_difference(difference: torch.Tensor, like: torch.Tensor) -> None:
     _check_float32(difference, "difference")
-    size = _difference_size(like.numel())
+    size = difference_size(like.numel())
     if difference.shape != (size,) or not difference.is_contiguous():
         shape = tuple(difference.shape)
         raise RuntimeError(f"a difference of this tensor has the shape ({size}), and this one has {shape}.")
@@ -213,27 +212,21 @@ def subtract_states_(residual: torch.Tensor, start: torch.Tensor, end: torch.Ten
     return finish_residual_(residual.copy_(start), end)
 
 
-def _groups(n: int | torch.SymInt) -> Any:
-    return (n + DIFFERENCE_GROUP - 1) // DIFFERENCE_GROUP
-
-
-def _difference_size(n: int | torch.SymInt) -> Any:
-    return _groups(n) + (n + 3) // 4
-
-
 def _values(difference: torch.Tensor, n: int) -> torch.Tensor:
-    return difference[_groups(n) :].view(torch.int8)[:n]
+    return difference[count_groups(n) :].view(torch.int8)[:n]
 
 
 def _parts(n: int) -> list[tuple[slice, slice]]:
     """Of n elements and of their groups."""
-    return [(slice(i, min(i + PART, n)), slice(_groups(i), _groups(min(i + PART, n)))) for i in range(0, n, PART)]
+    return [
+        (slice(i, min(i + PART, n)), slice(count_groups(i), count_groups(min(i + PART, n)))) for i in range(0, n, PART)
+    ]
 
 
 def _pack(change: torch.Tensor, scales: torch.Tensor, values: torch.Tensor) -> None:
     """change (n,) becomes scales (groups,) and values (n,)."""
     n = len(change)
-    rows = torch.nn.functional.pad(change, (0, _groups(n) * DIFFERENCE_GROUP - n)).view(-1, DIFFERENCE_GROUP)
+    rows = torch.nn.functional.pad(change, (0, count_groups(n) * DIFFERENCE_GROUP - n)).view(-1, DIFFERENCE_GROUP)
     largest = rows.abs().amax(-1)
     finite = largest.isfinite()
     used = finite & (largest >= SMALLEST_DIFFERENCE)
@@ -460,7 +453,7 @@ def _register(core: ModuleType | None, cuda: CudaKernels | None) -> str:
             raise RuntimeError(f"another {operator.qualified_name} is registered: {operator.overload()._schema}")
         if not operator.has_kernel("CompositeExplicitAutograd"):
             torch.library.impl(operator.qualified_name, "CompositeExplicitAutograd", operator.expression)
-        if cuda is not None and hasattr(cuda, operator.name) and not operator.has_kernel("CUDA"):
+        if cuda is not None and not operator.has_kernel("CUDA"):
             torch.library.impl(operator.qualified_name, "CUDA", cuda.operator(operator.name, operator.expression))
         if not operator.has_kernel("Meta"):
             torch.library.register_fake(operator.qualified_name, operator.fake)
@@ -536,7 +529,7 @@ def copy_to_float32(hidden: torch.Tensor) -> torch.Tensor:
 
 def new_difference(like: torch.Tensor) -> torch.Tensor:
     """Memory for a difference of residuals of this shape, on their device."""
-    return like.new_empty((_difference_size(like.numel()),), dtype=torch.float32)
+    return like.new_empty((difference_size(like.numel()),), dtype=torch.float32)
 
 
 # ---- Streams: several hidden states kept as one tensor ---------------------------------------------------------------
