@@ -43,7 +43,7 @@ if(targets)
 endif()
 
 if(problem)
-  message(STATUS "WaveSpeed: ${problem}, so the pack is built without its CUDA kernels (slower on GPUs of NVIDIA).")
+  message(STATUS "WaveSpeed: ${problem}, so the pack is built without its CUDA kernels.")
   list(APPEND WAVESPEED_CUDA_SOURCES src/cuda/no_images.c)
 else()
   message(STATUS "WaveSpeed: CUDA kernels for ${WAVESPEED_CUDA_ARCHITECTURES} by ${WAVESPEED_NVCC}")

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-enum { WS_CORE_API_VERSION = 2 };
+enum { WS_CORE_API_VERSION = 3 };
 
 /* Append only; raise the version when a meaning changes. size and version come first for ever. */
 typedef struct ws_core_api {
@@ -26,8 +26,6 @@ typedef struct ws_core_api {
                            size_t n);
     void (*residual_moments)(const ws_cpu_executor *executor, ws_dtype dtype, const void *probe,
                              const void *const stored[WS_HISTORY], size_t n, ws_moments *out);
-    void (*residual_combine)(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
-                             const float *const residuals[WS_HISTORY], const float coefficients[WS_HISTORY], size_t n);
     double (*residual_subtract)(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, const void *start,
                                 const void *end, size_t n);
     double (*residual_advance)(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, float *difference,

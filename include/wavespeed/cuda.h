@@ -24,8 +24,10 @@ typedef enum ws_cuda_kernel {
     WS_CUDA_DISTANCE = 0,
     WS_CUDA_MOMENTS,
     WS_CUDA_FINISH,
+    WS_CUDA_SUBTRACT,
+    WS_CUDA_ADVANCE,
     WS_CUDA_APPLY,
-    WS_CUDA_COMBINE,
+    WS_CUDA_EXTRAPOLATE,
     WS_CUDA_KERNELS
 } ws_cuda_kernel;
 
@@ -36,14 +38,16 @@ typedef struct ws_cuda_place {
 } ws_cuda_place;
 
 /* Arrays of n elements on the device, and memory there for what a kernel with sums needs. What a kernel does not have is
- * NULL. in: what the kernel's function in kernels.h reads, in its order; out: what it writes (finish: base). workspace:
- * ws_cuda_workspace_bytes(), aligned to 8. sums: as many as the kernel has. */
+ * NULL. in: what the function for whole arrays in kernels.h only reads, in its order; out: what it writes (finish: base,
+ * subtract and advance: residual); difference: of advance, ws_difference_size(n). workspace: ws_cuda_workspace_bytes(),
+ * aligned to 8. sums: as many as the kernel has. */
 typedef struct ws_cuda_arrays {
     ws_dtype dtype;
     size_t n;
     const void *in[1 + WS_HISTORY];
     void *out;
-    float coefficients[WS_HISTORY];
+    float *difference;
+    float weights[WS_DIFFERENCES];
     void *workspace;
     double *sums;
 } ws_cuda_arrays;
@@ -66,7 +70,7 @@ typedef enum ws_cuda_answer {
     WS_CUDA_REFUSED /* the driver reports that something on the GPU went wrong */
 } ws_cuda_answer;
 
-/* NULL when memory ran out. WAVESPEED_CUDA=off makes one that declines everything. */
+/* NULL when memory ran out. Declines everything unless WAVESPEED_CUDA=on is in the environment. */
 ws_cuda *ws_cuda_new(void);
 
 /* What the driver holds (modules, page-locked memory) stays: the GPU may still be writing. */

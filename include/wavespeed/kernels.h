@@ -66,10 +66,6 @@ typedef struct ws_kernels {
     /* out[i] = hidden[i] + residual[i], added in fp32 and rounded once to the dtype (nearest even). out may equal hidden. */
     void (*apply[WS_DTYPE_COUNT])(void *out, const void *hidden, const float *residual, size_t n);
 
-    /* out[i] = ((hidden[i] + c[0] r[0][i]) + c[1] r[1][i]) + c[2] r[2][i], likewise in fp32 and rounded once. */
-    void (*combine[WS_DTYPE_COUNT])(void *out, const void *hidden, const float *const residuals[WS_HISTORY],
-                                    const float coefficients[WS_HISTORY], size_t n);
-
     /* residual[i] = end[i] - start[i] in fp32; returns sum |residual|. */
     double (*subtract[WS_DTYPE_COUNT])(float *residual, const void *start, const void *end, size_t n);
 
@@ -109,7 +105,7 @@ typedef struct ws_cpu_executor {
  *   overlap. Returns sum |residual|.
  * ws_residual_subtract: the same from a hidden state that was kept in the model's dtype. residual must not overlap the others.
  * ws_residual_apply: out of place, or in place when out == hidden.
- * ws_residual_moments, ws_residual_combine: the same two for a forecast from three stored evaluations.
+ * ws_residual_moments: the same as the distance for a forecast from three stored evaluations.
  * ws_residual_advance, ws_residual_extrapolate: a history of the newest residual and its differences, of ws_difference_size(n)
  *   floats each. residual and difference must not overlap the others. */
 void ws_residual_distance(const ws_cpu_executor *executor, ws_dtype dtype, const void *a, const void *b, size_t n, ws_sums *out);
@@ -118,8 +114,6 @@ void ws_residual_apply(const ws_cpu_executor *executor, ws_dtype dtype, void *ou
                        size_t n);
 void ws_residual_moments(const ws_cpu_executor *executor, ws_dtype dtype, const void *probe, const void *const stored[WS_HISTORY],
                          size_t n, ws_moments *out);
-void ws_residual_combine(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
-                         const float *const residuals[WS_HISTORY], const float coefficients[WS_HISTORY], size_t n);
 double ws_residual_subtract(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, const void *start,
                             const void *end, size_t n);
 double ws_residual_advance(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, float *difference, const void *start,

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .difference import difference_size
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
 log = logging.getLogger("wavespeed")
 
-DISTANCE, MOMENTS, FINISH, APPLY, COMBINE = range(5)
+DISTANCE, MOMENTS, FINISH, SUBTRACT, ADVANCE, APPLY, EXTRAPOLATE = range(7)
 """enum ws_cuda_kernel"""
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -49,18 +51,25 @@ class CudaKernels:
             self.is_on = False
             log.warning("WaveSpeed: torch does the work of the CUDA kernels. They are %s.", status["cuda_kernels"])
 
-    def _suit(self, states: tuple[torch.Tensor, ...], wides: tuple[torch.Tensor, ...] = ()) -> bool:
+    def _suit(
+        self,
+        states: tuple[torch.Tensor, ...],
+        wides: tuple[torch.Tensor, ...] = (),
+        differences: tuple[torch.Tensor, ...] = (),
+    ) -> bool:
         """Whether these can be given to a kernel: states, all of one dtype, and what goes with them in float32."""
         first = states[0]
+        size = (difference_size(first.numel()),)
         return (
             self.is_on
             and first.dtype in DTYPES
             and first.numel() > 0
             and all(tensor.dtype is first.dtype for tensor in states)
-            and all(tensor.dtype is torch.float32 for tensor in wides)
+            and all(tensor.dtype is torch.float32 for tensor in (*wides, *differences))
+            and all(tensor.shape == size for tensor in differences)
+            and all(tensor.shape == first.shape for tensor in (*states, *wides))
             and all(
-                tensor.shape == first.shape and tensor.device == first.device and tensor.is_contiguous()
-                for tensor in (*states, *wides)
+                tensor.device == first.device and tensor.is_contiguous() for tensor in (*states, *wides, *differences)
             )
         )
 
@@ -69,8 +78,9 @@ class CudaKernels:
         kernel: int,
         inputs: tuple[torch.Tensor, ...],
         out: torch.Tensor | None = None,
+        difference: torch.Tensor | None = None,
         sums: torch.Tensor | None = None,
-        coefficients: tuple[float, ...] = (0.0, 0.0, 0.0),
+        weights: tuple[float, float] = (0.0, 0.0),
     ) -> bool:
         """False when nothing was launched. The first input has the dtype of the states."""
         first = inputs[0]
@@ -78,21 +88,28 @@ class CudaKernels:
         # Freed when this returns, and used again in the order of the stream, as all memory of torch.
         workspace = first.new_empty(self._core.cuda_workspace_bytes(kernel, n) // 8, dtype=torch.float64)
         sources = [tensor.data_ptr() for tensor in inputs] + [0] * (4 - len(inputs))
-        targets = [0 if tensor is None else tensor.data_ptr() for tensor in (out, workspace, sums)]
+        targets = [0 if tensor is None else tensor.data_ptr() for tensor in (out, difference, workspace, sums)]
         device, stream = self._find_stream(first)
         launched: bool = self._core.cuda_launch(
-            kernel, device, stream, DTYPES[first.dtype], n, *sources, *targets, *coefficients
+            kernel, device, stream, DTYPES[first.dtype], n, *sources, *targets, *weights
         )
         if not launched:
             self._notice_refusal()
         return launched
 
-    def _sums(self, kernel: int, count: int, states: tuple[torch.Tensor, ...], out: torch.Tensor | None = None) -> Any:
+    def _sums(
+        self,
+        kernel: int,
+        count: int,
+        states: tuple[torch.Tensor, ...],
+        out: torch.Tensor | None = None,
+        difference: torch.Tensor | None = None,
+    ) -> Any:
         """Shape (count,), or DECLINED."""
-        if not self._suit(states, () if out is None else (out,)):
+        if not self._suit(states, () if out is None else (out,), () if difference is None else (difference,)):
             return DECLINED
         sums = states[0].new_empty(count, dtype=torch.float64)
-        return sums if self._launch(kernel, states, out, sums) else DECLINED
+        return sums if self._launch(kernel, states, out, difference, sums) else DECLINED
 
     def residual_distance(self, a: torch.Tensor, b: torch.Tensor) -> Any:
         return self._sums(DISTANCE, 2, (a, b))
@@ -101,7 +118,15 @@ class CudaKernels:
         return self._sums(MOMENTS, 8, (probe, s1, s2, s3))
 
     def finish_residual_(self, base: torch.Tensor, end: torch.Tensor) -> Any:
-        return self._sums(FINISH, 1, (end,), out=base)
+        return self._sums(FINISH, 1, (end,), base)
+
+    def subtract_states_(self, residual: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> Any:
+        return self._sums(SUBTRACT, 1, (start, end), residual)
+
+    def advance_residual_(
+        self, residual: torch.Tensor, difference: torch.Tensor, start: torch.Tensor, end: torch.Tensor
+    ) -> Any:
+        return self._sums(ADVANCE, 1, (start, end), residual, difference)
 
     def apply_residual(self, hidden: torch.Tensor, residual: torch.Tensor) -> Any:
         if not self._suit((hidden,), (residual,)):
@@ -113,12 +138,19 @@ class CudaKernels:
         done = self._suit((hidden,), (residual,)) and self._launch(APPLY, (hidden, residual), hidden)
         return None if done else DECLINED
 
-    def combine_residuals_(
-        self, hidden: torch.Tensor, r1: torch.Tensor, r2: torch.Tensor, r3: torch.Tensor, *coefficients: float
+    def extrapolate_residual(
+        self, hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
     ) -> Any:
-        residuals = (r1, r2, r3)
-        done = self._suit((hidden,), residuals) and self._launch(
-            COMBINE, (hidden, *residuals), hidden, coefficients=coefficients
+        if not self._suit((hidden,), (residual,), (d1, d2)):
+            return DECLINED
+        out = torch.empty_like(hidden)
+        return out if self._launch(EXTRAPOLATE, (hidden, residual, d1, d2), out, weights=(w1, w2)) else DECLINED
+
+    def extrapolate_residual_(
+        self, hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float
+    ) -> Any:
+        done = self._suit((hidden,), (residual,), (d1, d2)) and self._launch(
+            EXTRAPOLATE, (hidden, residual, d1, d2), hidden, weights=(w1, w2)
         )
         return None if done else DECLINED
 

@@ -12,8 +12,6 @@ pack uses those of the first.
     apply_residual_(hidden!, residual) the same in place
     residual_moments(probe, s1, s2, s3)
         sums about the probe and three stored ones, newest first, shape (8,): the members of ws_moments in kernels.h
-    combine_residuals_(hidden!, r1, r2, r3, c1, c2, c3)
-        hidden + c1 r1 + c2 r2 + c3 r3 (residuals float32), in place
     subtract_states_(residual!, start, end)
         residual (float32) becomes end - start; returns sum|residual|, shape (1,)
     advance_residual_(residual!, difference!, start, end)
@@ -24,7 +22,7 @@ pack uses those of the first.
         the same in place
 
 A difference is kept in 8 bits with a scale per DIFFERENCE_GROUP elements, in one float32 tensor that new_difference()
-makes: the scales, then the values, four in the place of a float (ws_difference_size in kernels.h).
+makes: the scales, then the values, four in the place of a float (difference.py).
 Both tensors have the same shape. Dtypes: float32, bfloat16, float16, float64. All arithmetic is done in float32 or
 better and rounded once. Sums have the dtype sum_dtype(device).
 """
@@ -40,6 +38,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from .cuda_kernels import CudaKernels
+from .difference import DIFFERENCE_GROUP, count_groups, difference_size
 from .shared_library import missing_bytes
 
 if TYPE_CHECKING:
@@ -53,8 +52,6 @@ SUPPORTED_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torc
 Streams = tuple[Any, ...]
 """Tensors of any shape with the same batch, or tuples of such; what a block calls its hidden states."""
 
-DIFFERENCE_GROUP = 512
-"""Elements that share a scale, in memory order: WS_KERNEL_GROUP in kernels.h."""
 LARGEST_VALUE = 127
 SMALLEST_DIFFERENCE = 2.0**-100
 PART = DIFFERENCE_GROUP << 15
@@ -72,7 +69,6 @@ class Operations:
     apply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     apply_in_place: Callable[[torch.Tensor, torch.Tensor], None]
     moments: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-    combine_in_place: Callable[..., None]
     subtract: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     advance: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     extrapolate: Callable[..., torch.Tensor]
@@ -145,7 +141,7 @@ def _check_subtract(residual: torch.Tensor, start: torch.Tensor, end: torch.Tens
 
 def _check_difference(difference: torch.Tensor, like: torch.Tensor) -> None:
     _check_float32(difference, "difference")
-    size = _difference_size(like.numel())
+    size = difference_size(like.numel())
     if difference.shape != (size,) or not difference.is_contiguous():
         shape = tuple(difference.shape)
         raise RuntimeError(f"a difference of this tensor has the shape ({size}), and this one has {shape}.")
@@ -211,40 +207,26 @@ def residual_moments(probe: torch.Tensor, s1: torch.Tensor, s2: torch.Tensor, s3
     return torch.stack([_total(part) for part in (e.abs(), newest.abs(), *products)])
 
 
-def combine_residuals_(
-    hidden: torch.Tensor, r1: torch.Tensor, r2: torch.Tensor, r3: torch.Tensor, c1: float, c2: float, c3: float
-) -> None:
-    for residual in (r1, r2, r3):
-        _check_apply(hidden, residual)
-    hidden.copy_(hidden.to(_wide(hidden.dtype)).add(r1, alpha=c1).add_(r2, alpha=c2).add_(r3, alpha=c3))
-
-
 def subtract_states_(residual: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
     _check_subtract(residual, start, end)
     return finish_residual_(residual.copy_(start), end)
 
 
-def _groups(n: int | torch.SymInt) -> Any:
-    return (n + DIFFERENCE_GROUP - 1) // DIFFERENCE_GROUP
-
-
-def _difference_size(n: int | torch.SymInt) -> Any:
-    return _groups(n) + (n + 3) // 4
-
-
 def _values(difference: torch.Tensor, n: int) -> torch.Tensor:
-    return difference[_groups(n) :].view(torch.int8)[:n]
+    return difference[count_groups(n) :].view(torch.int8)[:n]
 
 
 def _parts(n: int) -> list[tuple[slice, slice]]:
     """Of n elements and of their groups."""
-    return [(slice(i, min(i + PART, n)), slice(_groups(i), _groups(min(i + PART, n)))) for i in range(0, n, PART)]
+    return [
+        (slice(i, min(i + PART, n)), slice(count_groups(i), count_groups(min(i + PART, n)))) for i in range(0, n, PART)
+    ]
 
 
 def _pack(change: torch.Tensor, scales: torch.Tensor, values: torch.Tensor) -> None:
     """change (n,) becomes scales (groups,) and values (n,)."""
     n = len(change)
-    rows = torch.nn.functional.pad(change, (0, _groups(n) * DIFFERENCE_GROUP - n)).view(-1, DIFFERENCE_GROUP)
+    rows = torch.nn.functional.pad(change, (0, count_groups(n) * DIFFERENCE_GROUP - n)).view(-1, DIFFERENCE_GROUP)
     largest = rows.abs().amax(-1)
     finite = largest.isfinite()
     used = finite & (largest >= SMALLEST_DIFFERENCE)
@@ -323,13 +305,6 @@ def _fake_residual_moments(probe: torch.Tensor, s1: torch.Tensor, s2: torch.Tens
     return probe.new_empty((8,), dtype=sum_dtype(probe.device))
 
 
-def _fake_combine_residuals_(
-    hidden: torch.Tensor, r1: torch.Tensor, r2: torch.Tensor, r3: torch.Tensor, c1: float, c2: float, c3: float
-) -> None:
-    for residual in (r1, r2, r3):
-        _check_apply(hidden, residual)
-
-
 def _fake_subtract_states_(residual: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
     _check_subtract(residual, start, end)
     return residual.new_empty((1,), dtype=sum_dtype(residual.device))
@@ -392,12 +367,6 @@ OPERATORS = (
         _fake_residual_moments,
     ),
     _Operator(
-        "combine_residuals_",
-        "(Tensor(a!) hidden, Tensor r1, Tensor r2, Tensor r3, float c1, float c2, float c3) -> ()",
-        combine_residuals_,
-        _fake_combine_residuals_,
-    ),
-    _Operator(
         "subtract_states_",
         "(Tensor(a!) residual, Tensor start, Tensor end) -> Tensor",
         subtract_states_,
@@ -430,7 +399,6 @@ MEMBERS = (
     "apply",
     "apply_in_place",
     "moments",
-    "combine_in_place",
     "subtract",
     "advance",
     "extrapolate",
@@ -485,7 +453,7 @@ def _register(core: ModuleType | None, cuda: CudaKernels | None) -> str:
             raise RuntimeError(f"another {operator.qualified_name} is registered: {operator.overload()._schema}")
         if not operator.has_kernel("CompositeExplicitAutograd"):
             torch.library.impl(operator.qualified_name, "CompositeExplicitAutograd", operator.expression)
-        if cuda is not None and hasattr(cuda, operator.name) and not operator.has_kernel("CUDA"):
+        if cuda is not None and not operator.has_kernel("CUDA"):
             torch.library.impl(operator.qualified_name, "CUDA", cuda.operator(operator.name, operator.expression))
         if not operator.has_kernel("Meta"):
             torch.library.register_fake(operator.qualified_name, operator.fake)
@@ -561,7 +529,7 @@ def copy_to_float32(hidden: torch.Tensor) -> torch.Tensor:
 
 def new_difference(like: torch.Tensor) -> torch.Tensor:
     """Memory for a difference of residuals of this shape, on their device."""
-    return like.new_empty((_difference_size(like.numel()),), dtype=torch.float32)
+    return like.new_empty((difference_size(like.numel()),), dtype=torch.float32)
 
 
 # ---- Streams: several hidden states kept as one tensor ---------------------------------------------------------------

@@ -254,7 +254,7 @@ double ws_residual_advance(const ws_cpu_executor *executor, ws_dtype dtype, floa
     return total;
 }
 
-/* ---- Apply and combine -------------------------------------------------------------------------------------------------- */
+/* ---- Apply ------------------------------------------------------------------------------------------------------------- */
 
 typedef struct apply_operands {
     const ws_kernels *kernels;
@@ -274,34 +274,6 @@ void ws_residual_apply(const ws_cpu_executor *executor, ws_dtype dtype, void *ou
                        size_t n) {
     apply_operands of = {kernels_of(executor), dtype, out, hidden, residual};
     chunk_loop loop = {apply_chunk, &of, n, 0};
-    while (run_round(executor, &loop) > 0) {
-    }
-}
-
-typedef struct combine_operands {
-    const ws_kernels *kernels;
-    ws_dtype dtype;
-    void *out;
-    const void *hidden;
-    const float *const *residuals;
-    const float *coefficients;
-} combine_operands;
-
-static void combine_chunk(void *operands, size_t place, size_t start, size_t n) {
-    const combine_operands *const of = operands;
-    (void)place;
-    const float *residuals[WS_HISTORY];
-    for (size_t i = 0; i < WS_HISTORY; ++i) {
-        residuals[i] = of->residuals[i] + start;
-    }
-    of->kernels->combine[of->dtype](writable_at(of->out, of->dtype, start), at(of->hidden, of->dtype, start), residuals,
-                                    of->coefficients, n);
-}
-
-void ws_residual_combine(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
-                         const float *const residuals[WS_HISTORY], const float coefficients[WS_HISTORY], size_t n) {
-    combine_operands of = {kernels_of(executor), dtype, out, hidden, residuals, coefficients};
-    chunk_loop loop = {combine_chunk, &of, n, 0};
     while (run_round(executor, &loop) > 0) {
     }
 }

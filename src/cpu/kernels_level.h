@@ -106,7 +106,6 @@ const ws_kernels TABLE = {
     .moments = {moments_f32, moments_bf16, moments_f16},
     .finish = {finish_f32, finish_bf16, finish_f16},
     .apply = {apply_f32, apply_bf16, apply_f16},
-    .combine = {combine_f32, combine_bf16, combine_f16},
     .subtract = {subtract_f32, subtract_bf16, subtract_f16},
     .advance = {advance_f32, advance_bf16, advance_f16},
     .extrapolate = {extrapolate_f32, extrapolate_bf16, extrapolate_f16},

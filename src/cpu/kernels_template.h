@@ -256,43 +256,6 @@ static void NAME(apply)(void *out, const void *hidden, const float *residual, si
     }
 }
 
-static inline void NAME(combine_row)(ELEMENT *out, const ELEMENT *hidden, const float *first, const float *second,
-                                     const float *third, const vector coefficients[WS_HISTORY]) {
-    vector sum[VECTORS];
-    for (size_t v = 0; v < VECTORS; ++v) {
-        sum[v] = add(LOAD(hidden + v * WIDTH), multiply(coefficients[0], load_f32(first + v * WIDTH)));
-        sum[v] = add(sum[v], multiply(coefficients[1], load_f32(second + v * WIDTH)));
-        sum[v] = add(sum[v], multiply(coefficients[2], load_f32(third + v * WIDTH)));
-    }
-    for (size_t v = 0; v < VECTORS; ++v) {
-        STORE(out + v * WIDTH, sum[v]);
-    }
-}
-
-static void NAME(combine)(void *out, const void *hidden, const float *const residuals[WS_HISTORY],
-                          const float coefficients[WS_HISTORY], size_t n) {
-    ELEMENT *const target = out;
-    const ELEMENT *const source = hidden;
-    const float *const first = residuals[0];
-    const float *const second = residuals[1];
-    const float *const third = residuals[2];
-    const vector factors[WS_HISTORY] = {broadcast(coefficients[0]), broadcast(coefficients[1]), broadcast(coefficients[2])};
-    size_t i = 0;
-    for (; i + WS_KERNEL_LANES <= n; i += WS_KERNEL_LANES) {
-        NAME(combine_row)(target + i, source + i, first + i, second + i, third + i, factors);
-    }
-    if (i < n) {
-        ELEMENT row[WS_KERNEL_LANES];
-        float rows[WS_HISTORY][WS_KERNEL_LANES];
-        NAME(copy_short_row)(row, source + i, n - i);
-        copy_short_row_f32(rows[0], first + i, n - i);
-        copy_short_row_f32(rows[1], second + i, n - i);
-        copy_short_row_f32(rows[2], third + i, n - i);
-        NAME(combine_row)(row, row, rows[0], rows[1], rows[2], factors);
-        memcpy(target + i, row, (n - i) * sizeof(ELEMENT));
-    }
-}
-
 static inline void NAME(extrapolate_row)(ELEMENT *out, const ELEMENT *hidden, const float *residual, const int8_t *newer,
                                          const int8_t *older, vector newer_factor, vector older_factor) {
     vector sum[VECTORS];

@@ -19,7 +19,8 @@ static const struct {
     uint32_t sums;
 } kernels[WS_CUDA_KERNELS] = {
     [WS_CUDA_DISTANCE] = {"distance", 2}, [WS_CUDA_MOMENTS] = {"moments", 8}, [WS_CUDA_FINISH] = {"finish", 1},
-    [WS_CUDA_APPLY] = {"apply", 0},       [WS_CUDA_COMBINE] = {"combine", 0},
+    [WS_CUDA_SUBTRACT] = {"subtract", 1}, [WS_CUDA_ADVANCE] = {"advance", 1}, [WS_CUDA_APPLY] = {"apply", 0},
+    [WS_CUDA_EXTRAPOLATE] = {"extrapolate", 0},
 };
 
 static const char *const dtypes[WS_DTYPE_COUNT] = {[WS_DTYPE_F32] = "f32", [WS_DTYPE_BF16] = "bf16", [WS_DTYPE_F16] = "f16"};
@@ -60,8 +61,9 @@ ws_cuda *ws_cuda_new(void) {
     const char *const wanted = getenv("WAVESPEED_CUDA");
     if (ws_cuda_images_embedded.fatbin == NULL) {
         (void)ws_cuda_turn_off(cuda, "not built, because the build found no nvcc that works");
-    } else if (wanted != NULL && strcmp(wanted, "off") == 0) {
-        (void)ws_cuda_turn_off(cuda, "off, because WAVESPEED_CUDA says so");
+    } else if (wanted == NULL || strcmp(wanted, "on") != 0) {
+        (void)ws_cuda_turn_off(
+            cuda, "off, because no GPU has run their tests yet; WAVESPEED_CUDA=on in the environment switches them on");
     }
     return cuda;
 }
@@ -230,9 +232,10 @@ ws_cuda_outcome ws_cuda_enqueue(ws_cuda *cuda, const ws_cuda_device *device, ws_
     if (launch.blocks == 0) {
         return WS_CUDA_NOT_NOW;
     }
-    ws_cuda_operands operands = {.n = arrays->n, .out = arrays->out, .sums = arrays->sums};
+    ws_cuda_operands operands = {
+        .n = arrays->n, .out = arrays->out, .difference = arrays->difference, .sums = arrays->sums};
     memcpy(operands.in, arrays->in, sizeof(operands.in));
-    memcpy(operands.coefficients, arrays->coefficients, sizeof(operands.coefficients));
+    memcpy(operands.weights, arrays->weights, sizeof(operands.weights));
     if (launch.workspace_bytes > 0) {
         unsigned char *const workspace = arrays->workspace;
         operands.ticket = (uint32_t *)arrays->workspace;

@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint32_t LANES = WS_KERNEL_LANES;
 constexpr uint32_t WARPS = WS_LAUNCH_SUM_THREADS / LANES; /* one for each block of a chunk */
+constexpr uint32_t WARP = 0xFFFFFFFF;                     /* all of its threads */
 
 /* ---- Elements ------------------------------------------------------------------------------------------------------- */
 
@@ -130,30 +131,146 @@ template <typename Element> struct Finish {
     }
 };
 
-/* ---- Sums over an array --------------------------------------------------------------------------------------------- */
+/* Also writes the residual. */
+template <typename Element> struct Subtract {
+    static constexpr uint32_t SUMS = 1;
+    static constexpr uint32_t ROWS = 16;
 
-/* One thread's lane of one block of elements. Short rows need no padding: zeros would leave every sum as it is. */
-template <typename Step>
-__device__ inline void sum_lane(const ws_cuda_operands &operands, uint64_t start, uint64_t end, float sums[Step::SUMS]) {
-    constexpr uint32_t ROWS = Step::ROWS;
-    uint64_t i = start;
+    struct Row {
+        float start, end;
+    };
+
+    static __device__ inline Row read(const ws_cuda_operands &operands, uint64_t i) {
+        return {load<Element>(operands.in[0], i), load<Element>(operands.in[1], i)};
+    }
+
+    static __device__ inline void add(const ws_cuda_operands &operands, uint64_t i, const Row &row, float sums[SUMS]) {
+        const float residual = row.end - row.start;
+        static_cast<float *>(operands.out)[i] = residual;
+        sums[0] += fabsf(residual);
+    }
+};
+
+/* ---- One lane of one block of elements: [start, end) ---------------------------------------------------------------- */
+
+/* Row by row. Short rows need no padding: zeros would leave every sum as it is. */
+template <typename Step> struct Rows {
+    static constexpr uint32_t SUMS = Step::SUMS;
+
+    static __device__ inline void sum_lane(const ws_cuda_operands &operands, uint64_t start, uint64_t end, uint32_t lane,
+                                           float sums[SUMS]) {
+        constexpr uint32_t ROWS = Step::ROWS;
+        uint64_t i = start + lane;
 #pragma unroll 1
-    for (; i + (ROWS - 1) * LANES < end; i += ROWS * LANES) {
-        typename Step::Row rows[ROWS];
+        for (; i + (ROWS - 1) * LANES < end; i += ROWS * LANES) {
+            typename Step::Row rows[ROWS];
 #pragma unroll
-        for (uint32_t row = 0; row < ROWS; ++row) {
-            rows[row] = Step::read(operands, i + row * LANES);
+            for (uint32_t row = 0; row < ROWS; ++row) {
+                rows[row] = Step::read(operands, i + row * LANES);
+            }
+#pragma unroll
+            for (uint32_t row = 0; row < ROWS; ++row) {
+                Step::add(operands, i + row * LANES, rows[row], sums);
+            }
         }
-#pragma unroll
-        for (uint32_t row = 0; row < ROWS; ++row) {
-            Step::add(operands, i + row * LANES, rows[row], sums);
+#pragma unroll 1
+        for (; i < end; i += LANES) {
+            Step::add(operands, i, Step::read(operands, i), sums);
         }
     }
-#pragma unroll 1
-    for (; i < end; i += LANES) {
-        Step::add(operands, i, Step::read(operands, i), sums);
-    }
+};
+
+__device__ inline uint64_t count_groups(uint64_t n) {
+    return (n + WS_KERNEL_GROUP - 1) / WS_KERNEL_GROUP;
 }
+
+/* The bits of magnitudes are in the same order as they are, and those of NaN come last. */
+__device__ inline uint32_t largest_of_warp(uint32_t bits) {
+#pragma unroll
+    for (uint32_t distance = LANES / 2; distance > 0; distance /= 2) {
+        const uint32_t other = __shfl_xor_sync(WARP, bits, static_cast<int>(distance));
+        bits = other > bits ? other : bits;
+    }
+    return bits;
+}
+
+/* Rounded to nearest even, within -127 and 127: adding 1.5 * 2^23 leaves the integer in the lower bits of the sum. */
+__device__ inline int8_t rounded(float value) {
+    const uint32_t bits = __float_as_uint(value + 0x1.8p23f);
+    return static_cast<int8_t>(static_cast<int32_t>(bits & 0x007FFFFF) - 0x00400000);
+}
+
+/* Group by group, since a group shares a scale: a warp has all of its elements. */
+template <typename Element> struct Advance {
+    static constexpr uint32_t SUMS = 1;
+    static constexpr uint32_t GROUP_ROWS = WS_KERNEL_GROUP / LANES;
+    static constexpr uint32_t ROWS = 8; /* in flight at once */
+
+    struct Row {
+        float before, start, end;
+    };
+
+    static __device__ inline Row read(const ws_cuda_operands &operands, uint64_t i) {
+        return {static_cast<const float *>(operands.out)[i], load<Element>(operands.in[0], i),
+                load<Element>(operands.in[1], i)};
+    }
+
+    /* Writes this thread's values of the group that begins at `first`, and the scale. */
+    static __device__ inline void pack(const ws_cuda_operands &operands, uint64_t first, uint64_t end, uint32_t lane,
+                                       const float changes[GROUP_ROWS], float largest) {
+        constexpr float SMALLEST = 0x1p-100f; /* as in src/cpu/kernels_level.h */
+        constexpr float GREATEST = 0x1.fffffep127f;
+        const bool is_used = largest >= SMALLEST && largest <= GREATEST;
+        const float factor = 127.0f / largest;
+        int8_t *const values = reinterpret_cast<int8_t *>(operands.difference + count_groups(operands.n));
+#pragma unroll
+        for (uint32_t row = 0; row < GROUP_ROWS; ++row) {
+            const uint64_t i = first + row * LANES + lane;
+            if (i < end) {
+                values[i] = is_used ? rounded(changes[row] * factor) : static_cast<int8_t>(0);
+            }
+        }
+        if (lane == 0) {
+            const float unused = largest < SMALLEST ? 0.0f : __uint_as_float(0x7FC00000);
+            operands.difference[first / WS_KERNEL_GROUP] = is_used ? largest / 127.0f : unused;
+        }
+    }
+
+    /* All threads of a warp go through the same groups, because they meet in each. Elements beyond the end are zero. */
+    static __device__ inline void sum_lane(const ws_cuda_operands &operands, uint64_t start, uint64_t end, uint32_t lane,
+                                           float sums[SUMS]) {
+#pragma unroll 1
+        for (uint64_t first = start; first < end; first += WS_KERNEL_GROUP) {
+            float changes[GROUP_ROWS];
+            uint32_t largest = 0;
+#pragma unroll
+            for (uint32_t half = 0; half < GROUP_ROWS; half += ROWS) {
+                Row rows[ROWS];
+#pragma unroll
+                for (uint32_t row = 0; row < ROWS; ++row) {
+                    const uint64_t i = first + (half + row) * LANES + lane;
+                    rows[row] = i < end ? read(operands, i) : Row{0.0f, 0.0f, 0.0f};
+                }
+#pragma unroll
+                for (uint32_t row = 0; row < ROWS; ++row) {
+                    const uint64_t i = first + (half + row) * LANES + lane;
+                    const float now = rows[row].end - rows[row].start;
+                    const float change = now - rows[row].before;
+                    const uint32_t magnitude = __float_as_uint(fabsf(change));
+                    changes[half + row] = change;
+                    largest = magnitude > largest ? magnitude : largest;
+                    sums[0] += fabsf(now);
+                    if (i < end) {
+                        static_cast<float *>(operands.out)[i] = now;
+                    }
+                }
+            }
+            pack(operands, first, end, lane, changes, __uint_as_float(largest_of_warp(largest)));
+        }
+    }
+};
+
+/* ---- Sums over an array --------------------------------------------------------------------------------------------- */
 
 /* The CUDA block that finishes last adds the parts of all chunks, in their order: by as many threads as there are sums,
  * while the others fetch the next parts. */
@@ -184,8 +301,9 @@ template <uint32_t SUMS> __device__ inline void add_chunks(const ws_cuda_operand
     }
 }
 
-template <typename Step> __device__ inline void sum_array(const ws_cuda_operands &operands) {
-    constexpr uint32_t SUMS = Step::SUMS;
+/* Lanes: Rows or Advance, whose sum_lane() is called by whole warps. */
+template <typename Lanes> __device__ inline void sum_array(const ws_cuda_operands &operands) {
+    constexpr uint32_t SUMS = Lanes::SUMS;
     __shared__ float of_blocks[SUMS][WARPS][LANES];
     __shared__ double of_lanes[SUMS][LANES];
     __shared__ bool is_last;
@@ -196,7 +314,7 @@ template <typename Step> __device__ inline void sum_array(const ws_cuda_operands
     const uint64_t start = static_cast<uint64_t>(blockIdx.x) * WS_KERNEL_CHUNK + warp * WS_KERNEL_BLOCK;
     const uint64_t end = operands.n < start + WS_KERNEL_BLOCK ? operands.n : start + WS_KERNEL_BLOCK;
     float sums[SUMS] = {};
-    sum_lane<Step>(operands, start + lane, end, sums);
+    Lanes::sum_lane(operands, start, end, lane, sums);
 #pragma unroll
     for (uint32_t k = 0; k < SUMS; ++k) {
         of_blocks[k][warp][lane] = sums[k];
@@ -237,11 +355,17 @@ template <typename Element> struct Apply {
     }
 };
 
-template <typename Element> struct Combine {
+template <typename Element> struct Extrapolate {
+    static __device__ inline float change(const ws_cuda_operands &operands, uint32_t k, uint64_t i) {
+        const float *const scales = static_cast<const float *>(operands.in[2 + k]);
+        const int8_t *const values = reinterpret_cast<const int8_t *>(scales + count_groups(operands.n));
+        return operands.weights[k] * scales[i / WS_KERNEL_GROUP] * static_cast<float>(values[i]);
+    }
+
     static __device__ inline float value(const ws_cuda_operands &operands, uint64_t i) {
-        float sum = load<Element>(operands.in[0], i) + operands.coefficients[0] * load<float>(operands.in[1], i);
-        sum += operands.coefficients[1] * load<float>(operands.in[2], i);
-        sum += operands.coefficients[2] * load<float>(operands.in[3], i);
+        float sum = load<Element>(operands.in[0], i) + load<float>(operands.in[1], i);
+        sum += change(operands, 0, i);
+        sum += change(operands, 1, i);
         return sum;
     }
 };
@@ -271,23 +395,31 @@ template <typename Step, typename Element> __device__ inline void write_array(co
 #define WS_ENTRY_POINTS(Element, dtype)                                                                                     \
     extern "C" __global__ void __launch_bounds__(WS_LAUNCH_SUM_THREADS, 2)                                                  \
         wavespeed_distance_##dtype(const ws_cuda_operands operands) {                                                       \
-        sum_array<Distance<Element>>(operands);                                                                             \
+        sum_array<Rows<Distance<Element>>>(operands);                                                                       \
     }                                                                                                                       \
     extern "C" __global__ void __launch_bounds__(WS_LAUNCH_SUM_THREADS, 2)                                                  \
         wavespeed_moments_##dtype(const ws_cuda_operands operands) {                                                        \
-        sum_array<Moments<Element>>(operands);                                                                              \
+        sum_array<Rows<Moments<Element>>>(operands);                                                                        \
     }                                                                                                                       \
     extern "C" __global__ void __launch_bounds__(WS_LAUNCH_SUM_THREADS, 2)                                                  \
         wavespeed_finish_##dtype(const ws_cuda_operands operands) {                                                         \
-        sum_array<Finish<Element>>(operands);                                                                               \
+        sum_array<Rows<Finish<Element>>>(operands);                                                                         \
+    }                                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_SUM_THREADS, 2)                                                  \
+        wavespeed_subtract_##dtype(const ws_cuda_operands operands) {                                                       \
+        sum_array<Rows<Subtract<Element>>>(operands);                                                                       \
+    }                                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(WS_LAUNCH_SUM_THREADS, 2)                                                  \
+        wavespeed_advance_##dtype(const ws_cuda_operands operands) {                                                        \
+        sum_array<Advance<Element>>(operands);                                                                              \
     }                                                                                                                       \
     extern "C" __global__ void __launch_bounds__(WS_LAUNCH_THREADS)                                                         \
         wavespeed_apply_##dtype(const ws_cuda_operands operands) {                                                          \
         write_array<Apply<Element>, Element>(operands);                                                                     \
     }                                                                                                                       \
     extern "C" __global__ void __launch_bounds__(WS_LAUNCH_THREADS)                                                         \
-        wavespeed_combine_##dtype(const ws_cuda_operands operands) {                                                        \
-        write_array<Combine<Element>, Element>(operands);                                                                   \
+        wavespeed_extrapolate_##dtype(const ws_cuda_operands operands) {                                                    \
+        write_array<Extrapolate<Element>, Element>(operands);                                                               \
     }
 
 WS_ENTRY_POINTS(float, f32)

@@ -11,7 +11,8 @@ typedef struct ws_cuda_operands {
     uint64_t n;
     const void *in[1 + WS_HISTORY];
     void *out;
-    float coefficients[WS_HISTORY];
+    float *difference;
+    float weights[WS_DIFFERENCES];
     uint32_t *ticket; /* zero before the launch */
     double *parts;    /* [chunk][sum] */
     double *sums;     /* [sum] */

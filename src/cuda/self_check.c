@@ -10,18 +10,21 @@ enum {
     LONG = 66 * WS_KERNEL_CHUNK + WS_KERNEL_BLOCK + 17,   /* more chunks than the last CUDA block fetches at a time */
     STATE_BYTES = (LONG + WS_HISTORY) * sizeof(uint16_t), /* enough for SHORT ones in fp32 as well */
     OUT = STATE_BYTES + 64 - STATE_BYTES % 64,            /* offsets in the memory of a check */
-    RESIDUALS = OUT + SHORT * sizeof(float) + 64 - SHORT * sizeof(float) % 64,
+    DIFFERENCE = OUT + SHORT * sizeof(float) + 64 - SHORT * sizeof(float) % 64,
+    GROUPS = SHORT / WS_KERNEL_GROUP + 1,
+    WRITTEN = DIFFERENCE + GROUPS * sizeof(float) + SHORT + 64 - (GROUPS * sizeof(float) + SHORT) % 64 - OUT, /* bytes, from OUT */
+    RESIDUALS = OUT + WRITTEN,
     SUMS = RESIDUALS + (SHORT + WS_HISTORY) * sizeof(float) + 64 - (SHORT + WS_HISTORY) * sizeof(float) % 64,
     WORKSPACE = SUMS + 64
 };
 
-/* States, then the output, then residuals: the same on both sides. Several arrays begin one element after the other. */
+/* States, then what is written, then residuals: the same on both sides. Several arrays begin one element after the other. */
 typedef struct check {
     ws_cuda *cuda;
     const ws_cuda_device *device;
     ws_cu_stream stream;
     unsigned char *host;
-    float *result; /* SHORT */
+    unsigned char *result; /* WRITTEN */
     ws_cu_pointer memory;
 } check;
 
@@ -63,17 +66,23 @@ static bool writes(ws_cuda_kernel kernel) {
     return kernel != WS_CUDA_DISTANCE && kernel != WS_CUDA_MOMENTS;
 }
 
-/* The operands at `memory`. combine works in place, apply does not. */
+static ws_dtype dtype_of_out(ws_cuda_kernel kernel, ws_dtype dtype) {
+    const bool is_residual = kernel == WS_CUDA_FINISH || kernel == WS_CUDA_SUBTRACT || kernel == WS_CUDA_ADVANCE;
+    return is_residual ? WS_DTYPE_F32 : dtype;
+}
+
+/* The operands at `memory`. extrapolate works in place, apply does not; its differences are the bytes of residuals. */
 static ws_cuda_arrays arrays_at(unsigned char *memory, ws_cuda_kernel kernel, ws_dtype dtype, size_t n) {
-    ws_cuda_arrays arrays = {.dtype = dtype, .n = n, .coefficients = {1.5f, -0.7f, 0.1f}};
+    ws_cuda_arrays arrays = {.dtype = dtype, .n = n, .weights = {1.5f, -0.7f}};
     arrays.sums = (double *)(void *)(memory + SUMS);
     arrays.workspace = memory + WORKSPACE;
     arrays.out = writes(kernel) ? memory + OUT : NULL;
+    arrays.difference = kernel == WS_CUDA_ADVANCE ? (float *)(void *)(memory + DIFFERENCE) : NULL;
     for (size_t i = 0; i < 1 + WS_HISTORY; ++i) {
         arrays.in[i] = memory + i * element_size[dtype];
     }
-    if (kernel == WS_CUDA_APPLY || kernel == WS_CUDA_COMBINE) {
-        arrays.in[0] = kernel == WS_CUDA_COMBINE ? arrays.out : arrays.in[0];
+    if (kernel == WS_CUDA_APPLY || kernel == WS_CUDA_EXTRAPOLATE) {
+        arrays.in[0] = kernel == WS_CUDA_EXTRAPOLATE ? arrays.out : arrays.in[0];
         for (size_t i = 1; i < 1 + WS_HISTORY; ++i) {
             arrays.in[i] = memory + RESIDUALS + i * sizeof(float);
         }
@@ -83,7 +92,7 @@ static ws_cuda_arrays arrays_at(unsigned char *memory, ws_cuda_kernel kernel, ws
 
 static void run_on_cpu(ws_cuda_kernel kernel, const ws_cuda_arrays *of) {
     static const ws_cpu_executor executor = {NULL, NULL};
-    const float *const residuals[WS_HISTORY] = {of->in[1], of->in[2], of->in[3]};
+    const float *const differences[WS_DIFFERENCES] = {of->in[2], of->in[3]};
     switch (kernel) {
         case WS_CUDA_DISTANCE: {
             ws_sums sums;
@@ -103,11 +112,17 @@ static void run_on_cpu(ws_cuda_kernel kernel, const ws_cuda_arrays *of) {
         case WS_CUDA_FINISH:
             of->sums[0] = ws_residual_finish(&executor, of->dtype, of->out, of->in[0], of->n);
             break;
-        case WS_CUDA_APPLY:
-            ws_residual_apply(&executor, of->dtype, of->out, of->in[0], residuals[0], of->n);
+        case WS_CUDA_SUBTRACT:
+            of->sums[0] = ws_residual_subtract(&executor, of->dtype, of->out, of->in[0], of->in[1], of->n);
             break;
-        case WS_CUDA_COMBINE:
-            ws_residual_combine(&executor, of->dtype, of->out, of->in[0], residuals, of->coefficients, of->n);
+        case WS_CUDA_ADVANCE:
+            of->sums[0] = ws_residual_advance(&executor, of->dtype, of->out, of->difference, of->in[0], of->in[1], of->n);
+            break;
+        case WS_CUDA_APPLY:
+            ws_residual_apply(&executor, of->dtype, of->out, of->in[0], of->in[1], of->n);
+            break;
+        case WS_CUDA_EXTRAPOLATE:
+            ws_residual_extrapolate(&executor, of->dtype, of->out, of->in[0], of->in[1], differences, of->weights, of->n);
             break;
         case WS_CUDA_KERNELS:
         default:
@@ -135,10 +150,9 @@ static ws_cuda_outcome upload(const check *of, size_t offset, size_t bytes) {
 static ws_cuda_outcome check_kernel(check *of, ws_cuda_kernel kernel, ws_dtype dtype, size_t n) {
     const ws_cuda_arrays there = arrays_at((unsigned char *)(uintptr_t)of->memory, kernel, dtype, n);
     const ws_cuda_arrays here = arrays_at(of->host, kernel, dtype, n);
-    const size_t out_bytes = writes(kernel) ? n * (kernel == WS_CUDA_FINISH ? sizeof(float) : element_size[dtype]) : 0;
     if (writes(kernel)) {
-        fill(here.out, kernel == WS_CUDA_FINISH ? WS_DTYPE_F32 : dtype, n);
-        if (upload(of, OUT, out_bytes) != WS_CUDA_DONE) {
+        fill(here.out, dtype_of_out(kernel, dtype), n);
+        if (upload(of, OUT, WRITTEN) != WS_CUDA_DONE) {
             return WS_CUDA_NEVER;
         }
     }
@@ -148,7 +162,7 @@ static ws_cuda_outcome check_kernel(check *of, ws_cuda_kernel kernel, ws_dtype d
     outcome = outcome != WS_CUDA_DONE ? outcome : read_sums(of, there.sums, ws_cuda_sums(kernel), sums);
     if (outcome == WS_CUDA_DONE && writes(kernel)) {
         outcome = ws_cuda_require(of->cuda,
-                                  of->cuda->driver.copy_to_host_async(of->result, of->memory + OUT, out_bytes, of->stream),
+                                  of->cuda->driver.copy_to_host_async(of->result, of->memory + OUT, WRITTEN, of->stream),
                                   "cuMemcpyDtoHAsync");
         outcome = outcome != WS_CUDA_DONE ? outcome : read_sums(of, there.sums, 0, sums);
     }
@@ -157,7 +171,7 @@ static ws_cuda_outcome check_kernel(check *of, ws_cuda_kernel kernel, ws_dtype d
     }
     run_on_cpu(kernel, &here);
     const bool same = memcmp(sums, here.sums, ws_cuda_sums(kernel) * sizeof(double)) == 0 &&
-                      memcmp(of->result, of->host + OUT, out_bytes) == 0;
+                      (!writes(kernel) || memcmp(of->result, of->host + OUT, WRITTEN) == 0);
     return same ? WS_CUDA_DONE : ws_cuda_turn_off(of->cuda, "off, because this GPU gives other results than the CPU");
 }
 
@@ -189,7 +203,7 @@ static ws_cuda_outcome check_all(check *of) {
 /* Without memory for it, on either side, the check comes another time. */
 ws_cuda_outcome ws_cuda_check_device(ws_cuda *cuda, const ws_cuda_device *device, ws_cu_stream stream) {
     const size_t bytes = WORKSPACE + ws_cuda_workspace_bytes(WS_CUDA_MOMENTS, LONG);
-    check of = {cuda, device, stream, malloc(bytes), malloc(SHORT * sizeof(float)), 0};
+    check of = {cuda, device, stream, calloc(bytes, 1), malloc(WRITTEN), 0};
     ws_cuda_outcome outcome = WS_CUDA_NOT_NOW;
     if (of.host != NULL && of.result != NULL) {
         const ws_cu_result allocated = cuda->driver.allocate(&of.memory, bytes);

@@ -27,16 +27,15 @@ PyObject *ws_cuda_workspace_bytes_from_python(PyObject *module, PyObject *args) 
     return PyLong_FromSize_t(ws_cuda_workspace_bytes((ws_cuda_kernel)kernel, (size_t)n));
 }
 
-/* cuda_launch(kernel, device, stream, dtype, n, in0, in1, in2, in3, out, workspace, sums, c1, c2, c3) -> bool */
+/* cuda_launch(kernel, device, stream, dtype, n, in0, in1, in2, in3, out, difference, workspace, sums, w1, w2) -> bool */
 PyObject *ws_cuda_launch_from_python(PyObject *module, PyObject *args) {
     int kernel = 0, dtype = 0;
     Py_ssize_t n = 0;
-    unsigned long long stream = 0, out = 0, workspace = 0, sums = 0, in[1 + WS_HISTORY] = {0};
+    unsigned long long stream = 0, out = 0, difference = 0, workspace = 0, sums = 0, in[1 + WS_HISTORY] = {0};
     ws_cuda_place place = {0};
     ws_cuda_arrays arrays = {0};
-    if (!PyArg_ParseTuple(args, "iiKinKKKKKKKfff:cuda_launch", &kernel, &place.device, &stream, &dtype, &n, &in[0], &in[1],
-                          &in[2], &in[3], &out, &workspace, &sums, &arrays.coefficients[0], &arrays.coefficients[1],
-                          &arrays.coefficients[2])) {
+    if (!PyArg_ParseTuple(args, "iiKinKKKKKKKKff:cuda_launch", &kernel, &place.device, &stream, &dtype, &n, &in[0], &in[1],
+                          &in[2], &in[3], &out, &difference, &workspace, &sums, &arrays.weights[0], &arrays.weights[1])) {
         return NULL;
     }
     if (kernel < 0 || kernel >= WS_CUDA_KERNELS || dtype < 0 || dtype >= WS_DTYPE_COUNT || n < 0) {
@@ -47,6 +46,7 @@ PyObject *ws_cuda_launch_from_python(PyObject *module, PyObject *args) {
     arrays.dtype = (ws_dtype)dtype;
     arrays.n = (size_t)n;
     arrays.out = pointer(out);
+    arrays.difference = pointer(difference);
     arrays.workspace = pointer(workspace);
     arrays.sums = pointer(sums);
     for (size_t i = 0; i < 1 + WS_HISTORY; ++i) {

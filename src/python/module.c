@@ -45,7 +45,7 @@ static PyMethodDef methods[] = {
     {"cuda_workspace_bytes", ws_cuda_workspace_bytes_from_python, METH_VARARGS,
      "cuda_workspace_bytes(kernel, n)\n--\n\nDevice memory that a CUDA kernel needs besides its operands."},
     {"cuda_launch", ws_cuda_launch_from_python, METH_VARARGS,
-     "cuda_launch(kernel, device, stream, dtype, n, in0, in1, in2, in3, out, workspace, sums, c1, c2, c3)\n--\n\n"
+     "cuda_launch(kernel, device, stream, dtype, n, in0, in1, in2, in3, out, difference, workspace, sums, w1, w2)\n--\n\n"
      "Puts a CUDA kernel into a stream. Returns False when nothing was launched: torch must do it."},
     {"cuda_read", ws_cuda_read_from_python, METH_VARARGS,
      "cuda_read(device, stream, parts)\n--\n\n"

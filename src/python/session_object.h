@@ -88,7 +88,6 @@ typedef struct HookObject {
     X(apply)             \
     X(apply_in_place)    \
     X(moments)           \
-    X(combine_in_place)  \
     X(subtract)          \
     X(advance)           \
     X(extrapolate)       \

@@ -14,7 +14,6 @@ static const ws_core_api core_api = {
     .residual_finish = ws_residual_finish,
     .residual_apply = ws_residual_apply,
     .residual_moments = ws_residual_moments,
-    .residual_combine = ws_residual_combine,
     .residual_subtract = ws_residual_subtract,
     .residual_advance = ws_residual_advance,
     .residual_extrapolate = ws_residual_extrapolate,

@@ -221,25 +221,6 @@ Tensor residual_moments(const Tensor probe, const Tensor s1, const Tensor s2, co
     return sums({m.difference, m.reference, m.ee, m.ed1, m.ed2, m.d1d1, m.d1d2, m.d2d2});
 }
 
-void combine_residuals_(Tensor hidden, const Tensor r1, const Tensor r2, const Tensor r3, double c1, double c2, double c3) {
-    check_supported(hidden);
-    for (const Tensor *residual : {&r1, &r2, &r3}) {
-        check_same_shape(hidden, *residual);
-        check_float32(*residual, "residual");
-    }
-    const Tensor source = readable(hidden); /* hidden itself, or a copy of ours that takes the result first */
-    const Tensor history[WS_HISTORY] = {in_order(r1), in_order(r2), in_order(r3)};
-    const float *const residuals[WS_HISTORY] = {static_cast<const float *>(history[0].const_data_ptr()),
-                                                static_cast<const float *>(history[1].const_data_ptr()),
-                                                static_cast<const float *>(history[2].const_data_ptr())};
-    const float coefficients[WS_HISTORY] = {static_cast<float>(c1), static_cast<float>(c2), static_cast<float>(c3)};
-    core->residual_combine(&cpu, kernel_dtype(source), source.mutable_data_ptr(), source.const_data_ptr(), residuals, coefficients,
-                           count(source));
-    if (source.get() != hidden.get()) {
-        torch::stable::copy_(hidden, source);
-    }
-}
-
 /* The memory of a difference of a tensor like this one; kernels.h says what is in it. */
 void check_difference(const Tensor &difference, const Tensor &like) {
     check_float32(difference, "difference");
@@ -312,8 +293,6 @@ const Operator operators[] = {
     {"apply_residual", "apply_residual(Tensor hidden, Tensor residual) -> Tensor", TORCH_BOX(&apply_residual)},
     {"apply_residual_", "apply_residual_(Tensor(a!) hidden, Tensor residual) -> ()", TORCH_BOX(&apply_residual_)},
     {"residual_moments", "residual_moments(Tensor probe, Tensor s1, Tensor s2, Tensor s3) -> Tensor", TORCH_BOX(&residual_moments)},
-    {"combine_residuals_", "combine_residuals_(Tensor(a!) hidden, Tensor r1, Tensor r2, Tensor r3, float c1, float c2, float c3) -> ()",
-     TORCH_BOX(&combine_residuals_)},
     {"subtract_states_", "subtract_states_(Tensor(a!) residual, Tensor start, Tensor end) -> Tensor", TORCH_BOX(&subtract_states_)},
     {"advance_residual_", "advance_residual_(Tensor(a!) residual, Tensor(b!) difference, Tensor start, Tensor end) -> Tensor",
      TORCH_BOX(&advance_residual_)},

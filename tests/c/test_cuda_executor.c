@@ -29,6 +29,7 @@ static void find(void *library, const char *name, void *function) {
 
 static int set_up(void **state) {
     (void)state;
+    assert_int_equal(setenv("WAVESPEED_CUDA", "on", 1), 0);
     void *const library =
         dlopen(WAVESPEED_FAKE_CUDA_DRIVER, RTLD_NOW | RTLD_LOCAL); /* libcuda.so.1 by its soname from now on */
     assert_non_null(library);
@@ -185,6 +186,7 @@ static void whatever_is_refused_at_the_start_is_one_sentence(void **state) {
         {"another context", "off, because something in this process gave the GPU another context than torch's"},
         {"a wrong sum", "off, because this GPU gives other results than the CPU"},
         {"a wrong element", "off, because this GPU gives other results than the CPU"},
+        {"a wrong scale", "off, because this GPU gives other results than the CPU"},
         {"an accident", "off, because the NVIDIA driver reports that work on the GPU went wrong"},
         {"a lost mark", "off, because the NVIDIA driver reports that work on the GPU went wrong"},
     };
@@ -262,14 +264,25 @@ static void without_memory_for_the_check_it_comes_another_time(void **state) {
     ws_cuda_free(cuda);
 }
 
-static void the_environment_can_forbid_it(void **state) {
+static void without_a_wish_for_it_it_is_off(void **state) {
     (void)state;
-    assert_int_equal(setenv("WAVESPEED_CUDA", "off", 1), 0);
-    ws_cuda *const cuda = new_executor("");
-    assert_int_equal(unsetenv("WAVESPEED_CUDA"), 0);
-    assert_false(launch_something(cuda, &place));
-    assert_string_equal(ws_cuda_status(cuda), "off, because WAVESPEED_CUDA says so");
-    ws_cuda_free(cuda);
+    static const char *const wishes[] = {NULL, "", "off", "1"};
+    for (size_t i = 0; i < sizeof(wishes) / sizeof(wishes[0]); ++i) {
+        assert_int_equal(unsetenv("WAVESPEED_CUDA"), 0);
+        if (wishes[i] != NULL) {
+            assert_int_equal(setenv("WAVESPEED_CUDA", wishes[i], 1), 0);
+        }
+        ws_cuda *const cuda = new_executor("");
+        const uint64_t launched = launches();
+        assert_false(launch_something(cuda, &place));
+        assert_int_equal(launches(), launched);
+        assert_false(ws_cuda_is_on(cuda));
+        assert_string_equal(
+            ws_cuda_status(cuda),
+            "off, because no GPU has run their tests yet; WAVESPEED_CUDA=on in the environment switches them on");
+        ws_cuda_free(cuda);
+    }
+    assert_int_equal(setenv("WAVESPEED_CUDA", "on", 1), 0);
 }
 
 int main(void) {
@@ -286,7 +299,7 @@ int main(void) {
         cmocka_unit_test(what_goes_wrong_later_turns_it_off_as_well),
         cmocka_unit_test(during_a_capture_nothing_is_launched_and_afterwards_all_goes_on),
         cmocka_unit_test(without_memory_for_the_check_it_comes_another_time),
-        cmocka_unit_test(the_environment_can_forbid_it),
+        cmocka_unit_test(without_a_wish_for_it_it_is_off),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

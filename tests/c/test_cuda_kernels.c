@@ -20,9 +20,9 @@ static ws_cpu_executor portable(void) {
 
 /* ---- Cases ---------------------------------------------------------------------------------------------------------- */
 
-/* Lengths around rows, what a thread has in flight, blocks, chunks, and what the last CUDA block fetches at a time. */
+/* Lengths around rows, groups (also what a thread has in flight), blocks, chunks, and what the last CUDA block fetches at a time. */
 static size_t length_of_case(size_t i) {
-    static const size_t edges[] = {WS_KERNEL_LANES, 16 * WS_KERNEL_LANES, WS_LAUNCH_THREADS * WS_LAUNCH_ELEMENTS,
+    static const size_t edges[] = {WS_KERNEL_LANES, WS_KERNEL_GROUP, WS_LAUNCH_THREADS * WS_LAUNCH_ELEMENTS,
                                    WS_KERNEL_BLOCK, WS_KERNEL_CHUNK,      3 * WS_KERNEL_CHUNK + 5 * WS_KERNEL_BLOCK};
     enum { EDGES = sizeof(edges) / sizeof(edges[0]) };
     if (i < 2) {
@@ -141,38 +141,119 @@ static void check_finish(ws_dtype dtype, size_t n, size_t i) {
     free(expected);
 }
 
-static void check_apply_and_combine(ws_dtype dtype, size_t n, size_t i) {
+static void check_subtract(ws_dtype dtype, size_t n, size_t i) {
+    const ws_cpu_executor scalar = portable();
+    void *const start = new_case(dtype, n, i);
+    void *const end = new_case(dtype, n, i);
+    float *const expected = new_floats(n, 0.0f);
+    const double expected_sum = ws_residual_subtract(&scalar, dtype, expected, start, end, n);
+    for (int order = EMULATED_FORWARD; order <= EMULATED_BACKWARD; ++order) {
+        float *const residual = new_floats(n, 1.0f);
+        double sum;
+        ws_cuda_operands operands = {.n = n, .in = {start, end}, .out = residual, .sums = &sum};
+        launch("subtract", dtype, &operands, 1, (emulated_order)order);
+        assert_same_sum(sum, expected_sum);
+        assert_same_array(WS_DTYPE_F32, residual, expected, n);
+        free(residual);
+    }
+    free(start);
+    free(end);
+    free(expected);
+}
+
+/* A group of a residual that does not change, and one that changes by next to nothing: the scales of both are zero. */
+static void make_groups_of_nothing(ws_dtype dtype, size_t n, void *start, void *end, float *residual) {
+    for (size_t k = 0; k < n && k < 2 * WS_KERNEL_GROUP; ++k) {
+        set(dtype, start, k, 0.0f);
+        set(dtype, end, k, 1.0f);
+        residual[k] = 1.0f;
+    }
+    for (size_t k = WS_KERNEL_GROUP; k < n && k < 2 * WS_KERNEL_GROUP; ++k) {
+        set(dtype, end, k, 0.0f);
+        residual[k] = 0x1p-101f;
+    }
+}
+
+static void check_advance(ws_dtype dtype, size_t n, size_t i) {
+    const ws_cpu_executor scalar = portable();
+    void *const start = new_case(dtype, n, i);
+    void *const end = new_case(dtype, n, i);
+    float *const before = new_case(WS_DTYPE_F32, n, i);
+    const size_t size = ws_difference_size(n);
+    const size_t groups = (n + WS_KERNEL_GROUP - 1) / WS_KERNEL_GROUP;
+    if (i % 4 == 1) {
+        make_groups_of_nothing(dtype, n, start, end, before);
+    }
+    float *const expected = copy_of(before, n * sizeof(float));
+    float *const before_difference = new_floats(size, 1.0f);
+    float *const expected_difference = copy_of(before_difference, size * sizeof(float));
+    const double expected_sum = ws_residual_advance(&scalar, dtype, expected, expected_difference, start, end, n);
+    for (int order = EMULATED_FORWARD; order <= EMULATED_BACKWARD; ++order) {
+        float *const residual = copy_of(before, n * sizeof(float));
+        float *const difference = copy_of(before_difference, size * sizeof(float));
+        double sum;
+        ws_cuda_operands operands = {
+            .n = n, .in = {start, end}, .out = residual, .difference = difference, .sums = &sum};
+        launch("advance", dtype, &operands, 1, (emulated_order)order);
+        assert_same_sum(sum, expected_sum);
+        assert_same_array(WS_DTYPE_F32, residual, expected, n);
+        assert_same_array(WS_DTYPE_F32, difference, expected_difference, groups);
+        /* All that is behind the scales, also what is behind the values and nobody's. */
+        assert_memory_equal(difference + groups, expected_difference + groups, (size - groups) * sizeof(float));
+        free(residual);
+        free(difference);
+    }
+    free(start);
+    free(end);
+    free(before);
+    free(before_difference);
+    free(expected);
+    free(expected_difference);
+}
+
+/* Scales as those of states, and values of any bits. */
+static float *new_difference(size_t n, size_t i) {
+    float *const difference = new_case(WS_DTYPE_F32, ws_difference_size(n), i);
+    unsigned char *const values = (unsigned char *)(difference + (n + WS_KERNEL_GROUP - 1) / WS_KERNEL_GROUP);
+    for (size_t k = 0; k < n; ++k) {
+        values[k] = (unsigned char)random_bits();
+    }
+    return difference;
+}
+
+static void check_apply_and_extrapolate(ws_dtype dtype, size_t n, size_t i) {
     const ws_cpu_executor scalar = portable();
     void *const hidden = new_case(dtype, n, i);
-    float *const residuals[WS_HISTORY] = {new_case(WS_DTYPE_F32, n, i), new_case(WS_DTYPE_F32, n, i),
-                                          new_case(WS_DTYPE_F32, n, i)};
-    const float *const history[WS_HISTORY] = {residuals[0], residuals[1], residuals[2]};
+    float *const residual = new_case(WS_DTYPE_F32, n, i);
+    float *const newer = new_difference(n, i);
+    float *const older = new_difference(n, i);
+    const float *const differences[WS_DIFFERENCES] = {newer, older};
     void *const applied = new_array(dtype, n, 0.0f);
-    void *const combined = new_array(dtype, n, 0.0f);
+    void *const extrapolated = new_array(dtype, n, 0.0f);
     void *const out = new_array(dtype, n, 0.0f);
     void *const in_place = copy_of(hidden, n * size_of(dtype));
-    ws_cuda_operands operands = {.n = n, .in = {hidden, history[0], history[1], history[2]}, .out = out};
-    for (size_t k = 0; k < WS_HISTORY; ++k) {
-        operands.coefficients[k] = random_value(2.0f);
-    }
-    ws_residual_apply(&scalar, dtype, applied, hidden, history[0], n);
-    ws_residual_combine(&scalar, dtype, combined, hidden, history, operands.coefficients, n);
+    ws_cuda_operands operands = {.n = n,
+                                 .in = {hidden, residual, newer, older},
+                                 .out = out,
+                                 .weights = {random_value(2.0f), random_value(2.0f)}};
+    ws_residual_apply(&scalar, dtype, applied, hidden, residual, n);
+    ws_residual_extrapolate(&scalar, dtype, extrapolated, hidden, residual, differences, operands.weights, n);
     launch("apply", dtype, &operands, 0, EMULATED_FORWARD);
     assert_same_array(dtype, out, applied, n);
-    launch("combine", dtype, &operands, 0, EMULATED_BACKWARD);
-    assert_same_array(dtype, out, combined, n);
+    launch("extrapolate", dtype, &operands, 0, EMULATED_BACKWARD);
+    assert_same_array(dtype, out, extrapolated, n);
     operands.in[0] = operands.out = in_place;
     launch("apply", dtype, &operands, 0, EMULATED_BACKWARD);
     assert_same_array(dtype, in_place, applied, n);
     memcpy(in_place, hidden, n * size_of(dtype));
-    launch("combine", dtype, &operands, 0, EMULATED_FORWARD);
-    assert_same_array(dtype, in_place, combined, n);
+    launch("extrapolate", dtype, &operands, 0, EMULATED_FORWARD);
+    assert_same_array(dtype, in_place, extrapolated, n);
     free(hidden);
-    for (size_t k = 0; k < WS_HISTORY; ++k) {
-        free(residuals[k]);
-    }
+    free(residual);
+    free(newer);
+    free(older);
     free(applied);
-    free(combined);
+    free(extrapolated);
     free(out);
     free(in_place);
 }
@@ -195,9 +276,19 @@ static void finish_has_the_bits_of_the_cpu(void **state) {
     check_cases(check_finish);
 }
 
-static void apply_and_combine_have_the_bits_of_the_cpu(void **state) {
+static void subtract_has_the_bits_of_the_cpu(void **state) {
     (void)state;
-    check_cases(check_apply_and_combine);
+    check_cases(check_subtract);
+}
+
+static void advance_has_the_bits_of_the_cpu(void **state) {
+    (void)state;
+    check_cases(check_advance);
+}
+
+static void apply_and_extrapolate_have_the_bits_of_the_cpu(void **state) {
+    (void)state;
+    check_cases(check_apply_and_extrapolate);
 }
 
 /* More chunks than the last CUDA block fetches at a time, twice over. */
@@ -255,7 +346,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_have_the_bits_of_the_cpu),
         cmocka_unit_test(finish_has_the_bits_of_the_cpu),
-        cmocka_unit_test(apply_and_combine_have_the_bits_of_the_cpu),
+        cmocka_unit_test(subtract_has_the_bits_of_the_cpu),
+        cmocka_unit_test(advance_has_the_bits_of_the_cpu),
+        cmocka_unit_test(apply_and_extrapolate_have_the_bits_of_the_cpu),
         cmocka_unit_test(many_chunks_are_added_in_their_order),
         cmocka_unit_test(every_value_is_rounded_as_on_the_cpu),
         cmocka_unit_test(read_gathers_small_arrays_in_order),

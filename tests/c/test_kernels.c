@@ -576,41 +576,6 @@ static void moments_agree_with_float64(void **state) {
     }
 }
 
-static void combine_adds_in_order_and_rounds_once(void **state) {
-    (void)state;
-    const float coefficients[WS_HISTORY] = {1.75f, -1.0f, 0.25f};
-    const float only_newest[WS_HISTORY] = {1.0f, 0.0f, 0.0f};
-    for (int d = 0; d < WS_DTYPE_COUNT; ++d) {
-        const ws_dtype dtype = (ws_dtype)d;
-        for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); ++k) {
-            const size_t n = sizes[k];
-            void *const hidden = new_array(dtype, n, 1.0f);
-            void *const out = new_array(dtype, n, 1.0f);
-            void *const expected = new_array(dtype, n, 1.0f);
-            float *const residual[WS_HISTORY] = {new_floats(n, 2.0f), new_floats(n, 2.0f), new_floats(n, 2.0f)};
-            const float *const history[WS_HISTORY] = {residual[0], residual[1], residual[2]};
-            ws_residual_combine(&executor, dtype, out, hidden, history, coefficients, n);
-            for (size_t i = 0; i < n; ++i) {
-                float sum = get(dtype, hidden, i) + coefficients[0] * residual[0][i];
-                sum += coefficients[1] * residual[1][i];
-                sum += coefficients[2] * residual[2][i];
-                set(dtype, expected, i, sum);
-            }
-            assert_memory_equal(out, expected, n * size_of(dtype));
-            /* With the newest residual alone it is plain reuse, and it works in place. */
-            ws_residual_apply(&executor, dtype, expected, hidden, residual[0], n);
-            ws_residual_combine(&executor, dtype, hidden, hidden, history, only_newest, n);
-            assert_memory_equal(hidden, expected, n * size_of(dtype));
-            free(hidden);
-            free(out);
-            free(expected);
-            for (size_t i = 0; i < WS_HISTORY; ++i) {
-                free(residual[i]);
-            }
-        }
-    }
-}
-
 static void nan_and_infinity_reach_the_sums(void **state) {
     (void)state;
     const size_t n = 4096 + 33;
@@ -790,7 +755,6 @@ int main(void) {
         cmocka_unit_test(finish_then_apply_reproduces_the_end),
         cmocka_unit_test(any_element_is_a_good_beginning),
         cmocka_unit_test(moments_agree_with_float64),
-        cmocka_unit_test(combine_adds_in_order_and_rounds_once),
         cmocka_unit_test(advance_keeps_the_residual_and_how_it_changed),
         cmocka_unit_test(extrapolate_adds_in_order_and_rounds_once),
         cmocka_unit_test(a_group_that_is_not_finite_says_so),

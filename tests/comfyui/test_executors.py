@@ -31,7 +31,10 @@ def _expressions(comfy: ComfyUI, monkeypatch: pytest.MonkeyPatch) -> None:
         apply=module.apply_residual,
         apply_in_place=module.apply_residual_,
         moments=module.residual_moments,
-        combine_in_place=module.combine_residuals_,
+        subtract=module.subtract_states_,
+        advance=module.advance_residual_,
+        extrapolate=module.extrapolate_residual,
+        extrapolate_in_place=module.extrapolate_residual_,
     )
     node = comfy.nodes[NODE].run.__self__  # type: ignore[attr-defined]
     monkeypatch.setattr(node, "engine", dataclasses.replace(node.engine, operations=expressions))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -25,6 +26,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
+os.environ["WAVESPEED_CUDA"] = "on"  # read when the extension is loaded
 
 from kernels import DTYPES, KERNELS, MIB, Kernel, Operands, wavespeed_distance
 
@@ -63,7 +65,7 @@ def copies(size: int) -> list[Callable[[], Any]]:
 def measure(kernel: Kernel, name: str, size: int, repeats: int) -> dict[str, Any]:
     dtype = DTYPES[name]
     moved = kernel.bytes_moved(size // dtype.itemsize, dtype)
-    native = getattr(operations.load(_native.core), kernel.name)
+    native = kernel.native()
     sets = [Operands(dtype, size, "cuda") for _ in range(max(2, LARGER_THAN_CACHES // moved))]
     sides = {
         "native": [lambda of=of: native(*of.of_native(kernel)) for of in sets],

@@ -10,6 +10,7 @@ from block_model import Model, evaluate, open_session, picture, real_operations
 from operators import LOADED, needs_shim
 
 from wavespeed import operations
+from wavespeed.difference import count_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,12 +38,24 @@ def operands(n: int, dtype: torch.dtype, seed: int = 0) -> tuple[list[torch.Tens
 
 
 def all_results(states: list[torch.Tensor], residuals: list[torch.Tensor]) -> list[torch.Tensor]:
-    base, added, combined = residuals[0].clone(), states[0].clone(), states[0].clone()
-    sums = [LOADED.distance(*states[:2]), LOADED.moments(*states), LOADED.finish(base, states[1])]
+    base, added, extrapolated = residuals[0].clone(), states[0].clone(), states[0].clone()
+    subtracted, advanced = residuals[1].clone(), residuals[1].clone()
+    differences = [torch.zeros_like(LOADED.new_difference(base)) for _ in range(2)]
+    sums = [
+        LOADED.distance(*states[:2]),
+        LOADED.moments(*states),
+        LOADED.finish(base, states[1]),
+        LOADED.subtract(subtracted, *states[:2]),
+        LOADED.advance(advanced, differences[0], *states[:2]),
+        LOADED.advance(residuals[2].clone(), differences[1], *states[2:]),
+    ]
     applied = LOADED.apply(states[0], residuals[1])
     LOADED.apply_in_place(added, residuals[1])
-    LOADED.combine_in_place(combined, *residuals, 1.5, -0.75, 0.25)
-    return [*sums, base, applied, added, combined]
+    forecast = (residuals[0], *differences, 1.5, -0.75)
+    forecasted = LOADED.extrapolate(states[0], *forecast)
+    LOADED.extrapolate_in_place(extrapolated, *forecast)
+    packed = [difference.view(torch.int8) for difference in differences]
+    return [*sums, base, subtracted, advanced, *packed, applied, added, forecasted, extrapolated]
 
 
 def to(tensors: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
@@ -81,6 +94,14 @@ def test_repeating_gives_the_same_bits(dtype: torch.dtype) -> None:
         assert_same_bits(all_results(states, residuals), expected)
 
 
+def advanced(state: torch.Tensor, residual: torch.Tensor) -> list[torch.Tensor]:
+    """What advancing writes, on the CPU: residual, scales, values."""
+    written, difference = residual.clone(), torch.zeros_like(LOADED.new_difference(residual))
+    LOADED.advance(written, difference, state, state.flip(0))
+    groups = count_groups(len(state))
+    return [part.cpu() for part in (written, difference[:groups], difference[groups:].view(torch.int8))]
+
+
 def test_special_values() -> None:
     values = [0.0, -0.0, 1e-45, 6e-8, 65504.0, 65520.0, 3.4e38, float("inf"), float("-inf"), float("nan"), 1.0]
     for dtype in DTYPES:
@@ -90,6 +111,9 @@ def test_special_values() -> None:
         torch.testing.assert_close(applied, LOADED.apply(state, residual), rtol=0, atol=0, equal_nan=True)
         sums = LOADED.distance(state.to(GPU), state.to(GPU)).cpu()
         torch.testing.assert_close(sums, LOADED.distance(state, state), rtol=0, atol=0, equal_nan=True)
+        sides = [advanced(state.to(device), residual.to(device)) for device in (GPU, torch.device("cpu"))]
+        for ours, theirs in zip(*sides, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
 
 @dtypes
@@ -185,7 +209,11 @@ def test_opcheck(dtype: torch.dtype) -> None:
     torch.library.opcheck(LOADED.finish, (residuals[0], states[0]))
     torch.library.opcheck(LOADED.apply, (states[0], residuals[0]))
     torch.library.opcheck(LOADED.apply_in_place, (states[0], residuals[0]))
-    torch.library.opcheck(LOADED.combine_in_place, (states[0], *residuals, 1.5, -0.75, 0.25))
+    differences = [torch.zeros_like(LOADED.new_difference(residuals[0])) for _ in range(2)]
+    torch.library.opcheck(LOADED.subtract, (residuals[0], *states[:2]))
+    torch.library.opcheck(LOADED.advance, (residuals[0], differences[0], *states[:2]))
+    torch.library.opcheck(LOADED.extrapolate, (states[0], residuals[0], *differences, 1.5, -0.75))
+    torch.library.opcheck(LOADED.extrapolate_in_place, (states[0], residuals[0], *differences, 1.5, -0.75))
 
 
 @pytest.mark.parametrize("strategy", ["classic", "forecast"])
@@ -196,7 +224,10 @@ def test_sessions_decide_as_with_expressions(strategy: str) -> None:
         "apply": operations.apply_residual,
         "apply_in_place": operations.apply_residual_,
         "moments": operations.residual_moments,
-        "combine_in_place": operations.combine_residuals_,
+        "subtract": operations.subtract_states_,
+        "advance": operations.advance_residual_,
+        "extrapolate": operations.extrapolate_residual,
+        "extrapolate_in_place": operations.extrapolate_residual_,
         "read": operations.read,
     }
     torch.manual_seed(0)

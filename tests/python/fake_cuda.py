@@ -49,9 +49,16 @@ def compiled(folder: Path, *sources: Path, flags: tuple[str, ...] = ()) -> Path:
 
 
 def run(script: str, driver: Path | None = None, behaviour: str = "", **variables: str) -> list[str]:
-    """The lines that a script prints in a process of its own, with the driver in it; without one, with none at all."""
+    """The lines that a script prints in a process of its own, with the driver in it; without one, with none at all.
+
+    The CUDA kernels are switched on.
+    """
     command = [sys.executable, "-c", PRELUDE + textwrap.dedent(script), *([driver, behaviour] if driver else [])]
-    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'python'}:{REPOSITORY / 'tests/python'}"} | variables
+    environment = (
+        os.environ
+        | {"PYTHONPATH": f"{REPOSITORY / 'python'}:{REPOSITORY / 'tests/python'}", "WAVESPEED_CUDA": "on"}
+        | variables
+    )
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()

@@ -51,7 +51,6 @@ RESULTS_AS_BITS = """
             loaded.extrapolate_in_place(stored[1], difference, change, change, 1.5, -0.75)
             results.append(stored[1])
             loaded.apply_in_place(probe, residuals[1])
-            loaded.combine_in_place(probe, *residuals, 1.5, -0.75, 0.25)
             results.append(probe)
             print(n, dtype, [hash(result.view(torch.uint8).numpy().tobytes()) for result in results])
 """
@@ -124,7 +123,6 @@ def all_results(n: int, dtype: torch.dtype) -> list[torch.Tensor]:
     sums.append(LOADED.advance(difference, change, *stored[1:]))
     LOADED.extrapolate_in_place(stored[1], difference, change, change, 1.5, -0.75)
     applied = LOADED.apply(probe, residuals[0])
-    LOADED.combine_in_place(probe, *residuals, 1.5, -0.75, 0.25)
     return [*sums, base, difference, change.view(torch.int32), applied, probe, stored[1]]
 
 
@@ -183,7 +181,6 @@ def test_nothing_is_allocated_but_the_result(dtype: torch.dtype) -> None:
         assert bytes_allocated(lambda: LOADED.advance(residuals[0], change, *states[:2])) == sum_size
         assert bytes_allocated(lambda: LOADED.extrapolate_in_place(states[0], residuals[0], change, change, 1, 1)) == 0
         assert bytes_allocated(lambda: LOADED.apply_in_place(states[0], residuals[0])) == 0
-        assert bytes_allocated(lambda: LOADED.combine_in_place(states[0], *residuals, 1.0, 1.0, 1.0)) == 0
         assert (
             n * dtype.itemsize
             <= bytes_allocated(lambda: LOADED.apply(states[0], residuals[0]))

@@ -122,19 +122,6 @@ def test_moments_and_differences_agree_with_float64(case: Case, threads: int) ->
 
 @settings(deadline=None, max_examples=100)
 @given(case=cases(ANYTHING))
-def test_combining_rounds_as_torch_does(case: Case) -> None:
-    (hidden,) = kernel_cases.operands(case, 1, getattr(torch, case.dtype))
-    residuals = kernel_cases.operands(case, 3, torch.float32)
-    coefficients = (1.5, -0.75, 0.25)
-    expected = hidden.float()
-    for coefficient, residual in zip(coefficients, residuals, strict=True):
-        expected = expected + coefficient * residual
-    LOADED.combine_in_place(hidden, *residuals, *coefficients)
-    torch.testing.assert_close(hidden, expected.to(hidden.dtype), rtol=0, atol=0, equal_nan=True, check_stride=False)
-
-
-@settings(deadline=None, max_examples=100)
-@given(case=cases(ANYTHING))
 def test_extrapolating_rounds_as_torch_does(case: Case) -> None:
     (hidden,) = kernel_cases.operands(case, 1, getattr(torch, case.dtype))
     residual, newer, older = kernel_cases.operands(case, 3, torch.float32)

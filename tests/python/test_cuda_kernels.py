@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.skipif(_native.core is None, reason=_native.reason),
     pytest.mark.skipif(
-        _native.core is not None and not _native.core.status()["uses_cuda"],
+        _native.core is not None and _native.core.status()["cuda_kernels"].startswith("not built"),
         reason=f"CUDA kernels: {_native.core and _native.core.status()['cuda_kernels']}",
     ),
 ]
@@ -53,16 +53,25 @@ def test_operators_have_the_bits_of_the_cpu(driver: Path, dtype: str) -> None:
         results = []
         for side in (LOADED, None):
             do = lambda name, native: native if side else cuda.operator(name, None)
-            base, added, combined = torch.ones(shape), states[0].clone(), states[0].clone()
+            base, added, extrapolated = torch.ones(shape), states[0].clone(), states[0].clone()
+            subtracted, advanced = torch.ones(shape), residuals[1].clone()
+            differences = [torch.zeros_like(operations.new_difference(base)) for _ in range(2)]
             sums = [
                 do("residual_distance", LOADED.distance)(*states[:2]),
                 do("residual_moments", LOADED.moments)(*states),
                 do("finish_residual_", LOADED.finish)(base, states[1]),
+                do("subtract_states_", LOADED.subtract)(subtracted, *states[:2]),
+                do("advance_residual_", LOADED.advance)(advanced, differences[0], *states[:2]),
+                do("advance_residual_", LOADED.advance)(residuals[2].clone(), differences[1], *states[2:]),
             ]
+            forecast = (residuals[0], *differences, 1.5, -0.75)
             applied = do("apply_residual", LOADED.apply)(states[0], residuals[0])
             assert do("apply_residual_", LOADED.apply_in_place)(added, residuals[0]) is None
-            assert do("combine_residuals_", LOADED.combine_in_place)(combined, *residuals, 1.5, -0.75, 0.25) is None
-            results.append([*sums, base, applied, added, combined])
+            forecasted = do("extrapolate_residual", LOADED.extrapolate)(states[0], *forecast)
+            assert do("extrapolate_residual_", LOADED.extrapolate_in_place)(extrapolated, *forecast) is None
+            packed = [difference.view(torch.int8) for difference in differences]
+            written = [base, subtracted, advanced, *packed, added, extrapolated]
+            results.append([*sums, *written, applied, forecasted])
         for ours, theirs in zip(*results, strict=True):
             assert ours.dtype is theirs.dtype and torch.equal(ours, theirs), (shape, ours, theirs)
     print(core.status()["cuda_kernels"])
@@ -92,7 +101,10 @@ def test_sessions_decide_and_compute_the_same(driver: Path) -> None:
         "apply": cuda.operator("apply_residual", None),
         "apply_in_place": cuda.operator("apply_residual_", None),
         "moments": cuda.operator("residual_moments", None),
-        "combine_in_place": cuda.operator("combine_residuals_", None),
+        "subtract": cuda.operator("subtract_states_", None),
+        "advance": cuda.operator("advance_residual_", None),
+        "extrapolate": cuda.operator("extrapolate_residual", None),
+        "extrapolate_in_place": cuda.operator("extrapolate_residual_", None),
         "read": cuda.read,
     }
     schedule = tuple(1 - i / 20 for i in range(20)) + (0.0,)
@@ -130,7 +142,16 @@ def test_what_the_kernels_do_not_have_is_declined(driver: Path) -> None:
     assert cuda.apply_residual(good, good) is DECLINED
     assert cuda.apply_residual_(good, wide.t().contiguous()) is DECLINED
     assert cuda.finish_residual_(good, good) is DECLINED
-    assert cuda.combine_residuals_(good, wide, wide, good, 1.0, 1.0, 1.0) is DECLINED
+    assert cuda.subtract_states_(good, good, good) is DECLINED
+    assert cuda.subtract_states_(wide, good, good.float()) is DECLINED
+    difference = operations.new_difference(good)
+    assert cuda.advance_residual_(wide, difference, good, good) is not DECLINED
+    assert cuda.extrapolate_residual(good, wide, difference, difference, 1.0, 1.0) is not DECLINED
+    for other in (difference[1:], difference.double(), torch.zeros(2 * len(difference))[::2], difference.to("meta")):
+        assert cuda.advance_residual_(wide, other, good, good) is DECLINED
+        assert cuda.extrapolate_residual(good, wide, difference, other, 1.0, 1.0) is DECLINED
+        assert cuda.extrapolate_residual_(good, wide, other, difference, 1.0, 1.0) is DECLINED
+    assert cuda.extrapolate_residual_(good, good, difference, difference, 1.0, 1.0) is DECLINED
     operator = cuda.operator("residual_distance", operations.residual_distance)
     print(torch.equal(operator(good[:, ::2], good[:, 1::2]), operations.residual_distance(good[:, ::2], good[:, 1::2])))
     try:
@@ -192,11 +213,12 @@ def test_a_driver_that_lacks_a_function(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("cuda", "hip", "wanted"), [("13.0", None, True), (None, None, False), (None, "6.4", False)])
-def test_kernels_are_for_cuda_only(monkeypatch: pytest.MonkeyPatch, cuda: Any, hip: Any, wanted: bool) -> None:
-    monkeypatch.setattr(torch.version, "cuda", cuda)
-    monkeypatch.setattr(torch.version, "hip", hip)
-    assert (operations._cuda_kernels(_native.core) is not None) == wanted
-    assert operations._cuda_kernels(None) is None
+def test_kernels_are_for_cuda_only(cuda: Any, hip: Any, wanted: bool) -> None:
+    script = f"""
+    torch.version.cuda, torch.version.hip = {cuda!r}, {hip!r}
+    print(operations._cuda_kernels(core) is not None, operations._cuda_kernels(None))
+    """
+    assert run(script) == [f"{wanted} None"]
 
 
 def test_operators_are_registered_and_the_status_says_so() -> None:
@@ -216,14 +238,22 @@ def test_operators_are_registered_and_the_status_says_so() -> None:
         assert "native CUDA kernels, and torch expressions on other devices" in lines[1]
 
 
-def test_the_environment_can_forbid_them() -> None:
-    assert run("print(core.status()['cuda_kernels'])", WAVESPEED_CUDA="off") == ["off, because WAVESPEED_CUDA says so"]
+@pytest.mark.parametrize("wish", ["", "off"])
+def test_without_a_wish_for_them_they_are_off(wish: str) -> None:
+    script = """
+    torch.version.cuda = "13.0"
+    operations.load.cache_clear()
+    print(operations._cuda_kernels(core), "CUDA" in operations.load(core).executor)
+    print(core.status()["cuda_kernels"])
+    """
+    status = "off, because no GPU has run their tests yet; WAVESPEED_CUDA=on in the environment switches them on"
+    assert run(script, WAVESPEED_CUDA=wish) == ["None False", status]
 
 
 def test_the_kernels_are_numbered_as_in_c() -> None:
     header = (SOURCES.parents[2] / "include/wavespeed/cuda.h").read_text(encoding="utf-8")
     names = [word.strip(" ,\n") for word in header.partition("WS_CUDA_DISTANCE = 0")[2].partition("}")[0].split(",")]
     order = ["DISTANCE", *(name.removeprefix("WS_CUDA_") for name in names if name)]
-    assert [getattr(cuda_kernels, name) for name in order[:-1]] == list(range(5))
+    assert [getattr(cuda_kernels, name) for name in order[:-1]] == list(range(len(order) - 1))
     assert f"WS_CUDA_READ_MOST = {cuda_kernels.MOST_READ}," in header
     assert f"WS_CUDA_READ_MOST_VALUES = {cuda_kernels.MOST_VALUES}" in header

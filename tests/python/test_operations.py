@@ -27,7 +27,6 @@ EXPRESSIONS = SimpleNamespace(
     apply=operations.apply_residual,
     apply_in_place=operations.apply_residual_,
     moments=operations.residual_moments,
-    combine_in_place=operations.combine_residuals_,
     subtract=operations.subtract_states_,
     advance=operations.advance_residual_,
     extrapolate=operations.extrapolate_residual,
@@ -163,26 +162,6 @@ def test_moments(executor: Any, dtype: torch.dtype, layout: str) -> None:
     # Products of either sign cancel; the error is relative to their magnitudes.
     scale = (e * e + d1 * d1 + d2 * d2).sum().item()
     torch.testing.assert_close(sums, expected, rtol=1e-6, atol=1e-6 * scale)
-
-
-@executors
-@dtypes
-@layouts
-def test_combine_in_place(executor: Any, dtype: torch.dtype, layout: str) -> None:
-    hidden = cast(LAYOUTS[layout](), dtype)
-    residuals = [LAYOUTS[layout]() for _ in range(3)]
-    reused = hidden.clone()
-    executor.apply_in_place(reused, residuals[0])
-    newest_alone = hidden.clone()
-    assert executor.combine_in_place(newest_alone, *residuals, 1.0, 0.0, 0.0) is None
-    assert torch.equal(newest_alone, reused)
-    coefficients = (1.75, -1.0, 0.25)
-    exact = hidden.double() + sum(c * r.double() for c, r in zip(coefficients, residuals, strict=True))
-    memory = hidden.data_ptr()
-    executor.combine_in_place(hidden, *residuals, *coefficients)
-    assert hidden.data_ptr() == memory
-    rounding = {torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-10}[dtype]
-    torch.testing.assert_close(hidden.double(), exact, rtol=rounding, atol=1e-5, check_stride=False)
 
 
 def difference_of(newer: torch.Tensor, older: torch.Tensor) -> torch.Tensor:
@@ -461,7 +440,6 @@ def test_refusals_do_not_show_where_the_shim_was_built() -> None:
         "apply",
         "apply_in_place",
         "moments",
-        "combine_in_place",
         "subtract",
         "advance",
         "extrapolate",
@@ -478,7 +456,6 @@ def test_opcheck(name: str, dtype: torch.dtype, layout: str) -> None:
         "apply": (narrow, wide),
         "apply_in_place": (narrow, wide),
         "moments": tuple(cast(LAYOUTS[layout](), dtype) for _ in range(4)),
-        "combine_in_place": (narrow, *(LAYOUTS[layout]() for _ in range(3)), 1.5, -0.75, 0.25),
         "subtract": (wide, narrow, cast(LAYOUTS[layout](), dtype)),
         "advance": (wide, operations.new_difference(wide), narrow, cast(LAYOUTS[layout](), dtype)),
         "extrapolate_in_place": (narrow, wide, *(difference_of(LAYOUTS[layout](), wide) for _ in range(2)), 1.5, -0.25),
@@ -495,7 +472,6 @@ def test_compiled_without_a_graph_break(dynamic: bool) -> None:
         result = torch.ops.wavespeed.apply_residual(hidden, base)
         torch.ops.wavespeed.apply_residual_(hidden, base)
         moments = torch.ops.wavespeed.residual_moments(hidden, result, stored, hidden)
-        torch.ops.wavespeed.combine_residuals_(hidden, base, base, base, 1.5, -0.75, 0.25)
         again = torch.ops.wavespeed.subtract_states_(base, stored, hidden)
         difference = operations.new_difference(base)
         changed = torch.ops.wavespeed.advance_residual_(base, difference, hidden, result)

@@ -1,6 +1,5 @@
 /* What kernels.cu uses of CUDA C++, for a compiler of the CPU. The threads of a block are fibers: each runs until it waits
- * at
- * __syncthreads(), and the next one goes on. Blocks run one after the other, so __shared__ memory can be static. */
+ * for the others at __syncthreads() or __shfl_xor_sync(), and the next one goes on. Blocks run one after the other, so __shared__ memory can be static. */
 #ifndef WAVESPEED_TESTS_EMULATED_CUDA_H
 #define WAVESPEED_TESTS_EMULATED_CUDA_H
 
@@ -21,6 +20,9 @@ struct EmulatedIndex {
 static EmulatedIndex threadIdx, blockIdx, gridDim;
 
 static void __syncthreads();
+
+/* value of the thread whose index in the warp differs in these bits. mask: all threads of the warp. */
+static uint32_t __shfl_xor_sync(uint32_t mask, uint32_t value, int bits);
 
 static inline void __threadfence() {
 }

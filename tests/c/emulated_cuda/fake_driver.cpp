@@ -75,7 +75,8 @@ Context *top() {
 
 bool is_of_sums(const std::string &name) {
     return name.find("distance") != std::string::npos || name.find("moments") != std::string::npos ||
-           name.find("finish") != std::string::npos;
+           name.find("finish") != std::string::npos || name.find("subtract") != std::string::npos ||
+           name.find("advance") != std::string::npos;
 }
 
 } // namespace
@@ -193,9 +194,13 @@ EXPORT int cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, 
         const auto *operands = static_cast<const ws_cuda_operands *>(parameters[0]);
         operands->sums[0] *= 1.0 + 0x1p-52;
     }
-    if (behaves("a wrong element") && function->name == "wavespeed_combine_f16") {
+    if (behaves("a wrong element") && function->name == "wavespeed_extrapolate_f16") {
         const auto *operands = static_cast<const ws_cuda_operands *>(parameters[0]);
         static_cast<uint16_t *>(operands->out)[operands->n - 1] ^= 1;
+    }
+    if (behaves("a wrong scale") && function->name == "wavespeed_advance_f32") {
+        const auto *operands = static_cast<const ws_cuda_operands *>(parameters[0]);
+        operands->difference[0] *= 1.0f + 0x1p-23f;
     }
     return SUCCESS;
 }
