@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
-from . import report
+from . import compile_report, report
+from .code_store import user_store
 from .compile_dispatch import COMPILE_KEY, SLOT, CompileRun, outer_sample_wrapper
 from .compile_regions import Regions, Request
 from .run import Engine
+from .warm_start import WarmStart
 
 PARTS_MAX = 8
 PATCHER_ATTRIBUTES = ("patcher", "control_model_wrapped")
@@ -35,7 +37,7 @@ class CompileModel:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.regions = Regions()
+        self.regions = Regions(WarmStart(user_store()))
 
     def validate(
         self,
@@ -162,10 +164,8 @@ def _call_object(region: Any, module: torch.nn.Module, node_id: str | None, *arg
     """What the slot of a VAE's, CLIP's or ControlNet's module calls."""
     if torch.is_grad_enabled() or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
         return module._call_impl(*args, **kwargs)
-    if not region.is_warm:
-        report.show_on_node(f"Compiling {region.name}. This takes a while, once.", node_id)
     compiles = len(region.compiles)
-    result, _ = region.call(module, args, kwargs)
+    result, _ = region.call(module, args, kwargs, partial(compile_report.progress, node_id=node_id))
     if len(region.compiles) > compiles or region.stopped:
         seconds = sum(compile_.seconds for compile_ in region.compiles)
         text = f"{region.name} · {len(region.compiles)} compiles ({seconds:.1f} s)"

@@ -1,0 +1,127 @@
+"""Code that torch compiles ahead of time, from one call of a block: it can be kept as bytes and loaded again.
+
+torch checks the tensors of a call, and assumptions.py the rest. All that is used here of torch is experimental; whoever
+calls takes what it raises as "not possible", and compiles in the ordinary way.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .assumptions import Assumption, Assumptions, of_guards
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Call = dict[str, Any]
+"""Arguments of a region's function: forward, block, args, kwargs."""
+
+
+def is_possible() -> bool:
+    """Whether this torch can do it. The module that does is imported with torch._dynamo."""
+    module = getattr(torch._dynamo, "aot_compile", None)
+    function = getattr(module, "AOTCompiledFunction", None)
+    return hasattr(function, "serialize") and hasattr(function, "deserialize") and hasattr(function, "guard_check")
+
+
+class AheadOfTimeCode:
+    """sources: names of the modules whose code was compiled, without torch's own."""
+
+    def __init__(self, function: Any, assumptions: Assumptions, sources: list[str]) -> None:
+        function.disable_guard_check()  # fits() has done it
+        self.function = function
+        self.assumptions = assumptions
+        self.sources = sources
+
+    def fits(self, call: Call) -> bool:
+        return bool(self.function.guard_check(**call)) and self.assumptions.hold(call)
+
+    def __call__(self, call: Call) -> Any:
+        return self.function(**call)
+
+    def why_not(self, call: Call) -> str:
+        """What torch says about a call that does not fit, or the place where something else lies."""
+        guards = self.function._artifacts.guard_manager
+        reasons = guards.check_verbose(self.function.prepare_f_locals(**call)).verbose_code_parts
+        return str(reasons[0]) if reasons else self.assumptions.first_other(call)
+
+
+def compile_call(
+    function: Callable[..., Any], options: dict[str, Any], dynamic: bool | None, call: Call
+) -> AheadOfTimeCode:
+    """function: of forward, block, args and kwargs; it must be compiled in one piece."""
+    found: list[Assumption] = []
+
+    def keep_guards(guards: Any) -> list[bool]:
+        found[:], kept = of_guards(guards)
+        return kept
+
+    compiled = torch.compile(
+        function,
+        backend="inductor",
+        fullgraph=True,
+        dynamic=dynamic,
+        options={**options, "guard_filter_fn": keep_guards},
+    )
+    made = compiled.aot_compile((tuple(call.values()), {}))
+    sources = made.source_info().inlined_sources
+    names = sorted({source.module for source in sources} - {function.__module__})
+    sources.clear()  # torch would keep the text of whole modules with the code
+    own = [name for name in names if name.split(".")[0] != "torch"]
+    return AheadOfTimeCode(made, Assumptions(found, made.fn.__globals__, call), own)
+
+
+def to_bytes(code: AheadOfTimeCode) -> bytes:
+    return bytes(type(code.function).serialize(code.function).serialized_data)
+
+
+def from_bytes(
+    content: bytes, function: Callable[..., Any], found: list[Assumption], sources: list[str], call: Call
+) -> AheadOfTimeCode:
+    """content: is unpickled, so it must come from this user. call: one for which the code was looked up."""
+    from torch._inductor import config
+    from torch._inductor.cpu_vec_isa import valid_vec_isa_list
+
+    made_by = torch._dynamo.aot_compile.AOTCompiledFunction
+    # Whether the C++ compiler can make code for this processor was found out when this code was made.
+    with config.patch({"cpp.vec_isa_ok": True}):
+        loaded = made_by.deserialize(content, f_globals=function.__globals__)
+    valid_vec_isa_list.cache_clear()  # it was not found out again
+    return AheadOfTimeCode(loaded, Assumptions(found, loaded.fn.__globals__, call), sources)
+
+
+# ---- compiled C++ ------------------------------------------------------------------------------------------------
+
+
+def libraries(content: bytes) -> dict[str, bytes]:
+    """What inductor's C++ compiler made for this code, by path in inductor's folder.
+
+    torch keeps only the source, and the compiler would run again wherever that folder is empty.
+    """
+    from torch._inductor.codecache import PyCodeCache
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    folder = Path(cache_dir())
+    found = {}
+    for module in PyCodeCache.modules:
+        source = Path(module.__file__ or "")
+        if source.is_file() and source.read_bytes() in content:
+            for value in vars(module).values():
+                library = Path(getattr(getattr(value, "__self__", None), "__file__", None) or "")
+                if library.suffix in (".so", ".pyd") and library.is_relative_to(folder):
+                    found[library.relative_to(folder).as_posix()] = library.read_bytes()
+    return found
+
+
+def put_libraries(found: dict[str, bytes]) -> None:
+    """Puts back what inductor's folder lacks."""
+    from torch._inductor.codecache import write_atomic
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    for name, content in found.items():
+        path = Path(cache_dir(), *PurePosixPath(name).parts)
+        if not path.exists():
+            write_atomic(str(path), content, make_dirs=True)
