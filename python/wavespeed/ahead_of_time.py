@@ -6,7 +6,6 @@ calls takes what it raises as "not possible", and compiles in the ordinary way.
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,46 +81,6 @@ def from_bytes(
     content: bytes, function: Callable[..., Any], found: list[Assumption], sources: list[str], call: Call
 ) -> AheadOfTimeCode:
     """content: is unpickled, so it must come from this user. call: one for which the code was looked up."""
-    from torch._inductor import config
-    from torch._inductor.cpu_vec_isa import valid_vec_isa_list
-
     made_by = torch._dynamo.aot_compile.AOTCompiledFunction
-    # Whether the C++ compiler can make code for this processor was found out when this code was made.
-    with config.patch({"cpp.vec_isa_ok": True}):
-        loaded = made_by.deserialize(content, f_globals=function.__globals__)
-    valid_vec_isa_list.cache_clear()  # it was not found out again
+    loaded = made_by.deserialize(content, f_globals=function.__globals__)
     return AheadOfTimeCode(loaded, Assumptions(found, loaded.fn.__globals__, call), sources)
-
-
-# ---- compiled C++ ------------------------------------------------------------------------------------------------
-
-
-def libraries(content: bytes) -> dict[str, bytes]:
-    """What inductor's C++ compiler made for this code, by path in inductor's folder.
-
-    torch keeps only the source, and the compiler would run again wherever that folder is empty.
-    """
-    from torch._inductor.codecache import PyCodeCache
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
-    folder = Path(cache_dir())
-    found = {}
-    for module in PyCodeCache.modules:
-        source = Path(module.__file__ or "")
-        if source.is_file() and source.read_bytes() in content:
-            for value in vars(module).values():
-                library = Path(getattr(getattr(value, "__self__", None), "__file__", None) or "")
-                if library.suffix in (".so", ".pyd") and library.is_relative_to(folder):
-                    found[library.relative_to(folder).as_posix()] = library.read_bytes()
-    return found
-
-
-def put_libraries(found: dict[str, bytes]) -> None:
-    """Puts back what inductor's folder lacks."""
-    from torch._inductor.codecache import write_atomic
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
-    for name, content in found.items():
-        path = Path(cache_dir(), *PurePosixPath(name).parts)
-        if not path.exists():
-            write_atomic(str(path), content, make_dirs=True)

@@ -15,7 +15,12 @@ import secrets
 import stat
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FOLDER_VARIABLE = "WAVESPEED_CACHE_DIR"
 OFF = "0"
@@ -24,7 +29,7 @@ BYTES_MAX = 1 << 30
 FILE_BYTES_MAX = 256 << 20
 KEY_BYTES = 32
 ENDING = ".code"
-UNFINISHED = ".unfinished"
+UNFINISHED = "unfinished-"
 UNFINISHED_SECONDS = 3600
 """An unfinished file older than this was left by a process that ended while it wrote."""
 IS_POSIX = os.name == "posix"
@@ -93,7 +98,7 @@ def _read(path: Path, bytes_max: int) -> bytes:
 
 def _write(path: Path, content: bytes, replace: bool) -> None:
     """All of it or nothing, also when several processes write at once. Not replace: the first one wins."""
-    descriptor, name = tempfile.mkstemp(suffix=UNFINISHED, dir=path.parent)  # made with mode 0600
+    descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)  # made with mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -167,6 +172,17 @@ class CodeStore:
         except OSError as problem:
             raise UnusableError(f"{self.folder} cannot be written ({problem.strerror})") from problem
 
+    @contextmanager
+    def temporary_file(self, content: bytes, ending: str) -> Iterator[Path]:
+        """Something that was read from here as a file for others that take nothing else."""
+        descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=ending, dir=self.folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
     def names(self, beginning: str) -> list[str]:
         """Of what is kept; for saying why something is not there."""
         return sorted(path.name.removesuffix(ENDING) for path in self.folder.glob(f"{beginning}*{ENDING}"))
@@ -178,7 +194,7 @@ class CodeStore:
                 status = path.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue  # another process deletes as well
-            if path.name.endswith(UNFINISHED) and time.time() - status.st_mtime > UNFINISHED_SECONDS:
+            if path.name.startswith(UNFINISHED) and time.time() - status.st_mtime > UNFINISHED_SECONDS:
                 path.unlink(missing_ok=True)
             elif path.name.endswith(ENDING):
                 files.append((status.st_mtime_ns, status.st_size, path))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import ahead_of_time, block_signature, dynamic_shapes
+from . import ahead_of_time, block_signature, dynamic_shapes, native_kernels
 from .code_store import UnusableError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Variants:
     def compile(self, call: Call) -> AheadOfTimeCode | None:
         """None where torch cannot do it ahead of time; then it is not asked again."""
         try:
-            with dynamic_shapes.marked(call["args"], call["kwargs"]):
+            with dynamic_shapes.marked(call["args"], call["kwargs"]), native_kernels.recorded():
                 dynamic = True if self.request.dynamic else None
                 code = ahead_of_time.compile_call(self.function, self.request.options, dynamic, call)
         except Exception as problem:  # whatever torch raises, the ordinary way is still there

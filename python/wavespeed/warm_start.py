@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import ahead_of_time
+from . import ahead_of_time, native_kernels
 from .assumptions import Assumption
 from .code_store import UnusableError
 
@@ -91,9 +91,10 @@ class WarmStart:
         now = source_digests(list(sources))
         if changed := [name for name in sources if now[name] != sources[name]]:
             raise UnusableError(f"the code of {' and '.join(changed)} has changed")
-        ahead_of_time.put_libraries(dict(zip(header["libraries"], parts[1:], strict=True)))
         found = [Assumption(*values) for values, _ in header["assumptions"]]
-        code = ahead_of_time.from_bytes(parts[0], function, found, list(header["sources"]), call)
+        kernels = dict(zip(header["kernels"], parts[1:], strict=True))
+        with native_kernels.given(kernels, self.store):
+            code = ahead_of_time.from_bytes(parts[0], function, found, list(sources), call)
         for (assumption, expected), text in zip(header["assumptions"], code.assumptions.texts(), strict=True):
             if text != expected:
                 raise UnusableError(f"{assumption[0]} is another one than it was")
@@ -121,14 +122,14 @@ class WarmStart:
                 raise UnusableError(f"{assumption.place} means something in this process only")
         here = environment(device)
         content = ahead_of_time.to_bytes(code)
-        libraries = ahead_of_time.libraries(content)
+        kernels = native_kernels.of_code(content)
         header = {
             "environment": here,
             "sources": source_digests(code.sources),
             "assumptions": [[astuple(a), text] for a, text in zip(code.assumptions.found, texts, strict=True)],
-            "libraries": list(libraries),
+            "kernels": list(kernels),
         }
-        self.store.write("-".join(self._name(identity, here)), _join(header, [content, *libraries.values()]))
+        self.store.write("-".join(self._name(identity, here)), _join(header, [content, *kernels.values()]))
 
 
 def _join(header: dict[str, Any], parts: list[bytes]) -> bytes:
