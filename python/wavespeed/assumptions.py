@@ -91,7 +91,8 @@ def of_guards(guards: Any) -> tuple[list[Assumption], list[bool]]:
     found: dict[Assumption, None] = {}
     kept = []
     for guard in guards:
-        of_instance = _root(guard) in ("block", "forward") and not guard.name.startswith(("type(", "dict(type("))
+        of_block = _root(guard) == "block" and not guard.name.startswith(("type(", "dict(type("))
+        of_instance = of_block or guard.name == "forward"
         by_torch = guard.guard_type in KEPT_BY_TORCH and not guard.is_global
         kept.append(by_torch and not of_instance)
         if not (by_torch or of_instance or guard.guard_type in IN_GLOBAL_STATE | UNDER_GRADIENTS | MODES):

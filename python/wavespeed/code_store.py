@@ -27,13 +27,18 @@ OFF = "0"
 BYTES_MAX = 1 << 30
 """Of all files together; the least recently used are deleted first."""
 FILE_BYTES_MAX = 256 << 20
-KEY_BYTES = 32
+KEY_BYTES = CODE_BYTES = hashlib.sha256().digest_size
 ENDING = ".code"
 UNFINISHED = "unfinished-"
 UNFINISHED_SECONDS = 3600
 """An unfinished file older than this was left by a process that ended while it wrote."""
 IS_POSIX = os.name == "posix"
-NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+NO_LINK = (
+    getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
 
 
 class UnusableError(Exception):
@@ -66,14 +71,14 @@ def user_store() -> CodeStore | None:
         return None
 
 
-def _check_owner(status: os.stat_result, what: str, others_may: int) -> None:
-    """others_may: permission bits of group and others that do no harm. Windows has no such bits."""
+def _check_owner(status: os.stat_result, what: str) -> None:
+    """UnusableError where another user could have written it, or can."""
     if not IS_POSIX:
-        return
+        return  # the folders of a user are his own there
     if status.st_uid != os.geteuid():
         raise UnusableError(f"{what} belongs to another user")
     mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077 & ~others_may:
+    if mode & 0o077:
         wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
         raise UnusableError(f"other users may use {what} (mode {mode:03o}, it must be {wanted:03o})")
 
@@ -84,13 +89,13 @@ def _read(path: Path, bytes_max: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | NO_LINK)
     except FileNotFoundError:
         raise
-    except OSError as problem:
+    except OSError as problem:  # also a link
         raise UnusableError(f"{path.name} cannot be opened ({problem.strerror})") from problem
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise UnusableError(f"{path.name} is no file")
-        _check_owner(status, path.name, others_may=0)
+        _check_owner(status, path.name)
         if status.st_size > bytes_max:
             raise UnusableError(f"{path.name} has {status.st_size} bytes, at most {bytes_max} are read")
         return file.read(bytes_max)
@@ -134,10 +139,15 @@ class CodeStore:
         return key
 
     def _check_folder(self) -> None:
-        status = os.lstat(self.folder)
+        try:
+            status = os.lstat(self.folder)
+        except FileNotFoundError:
+            raise
+        except OSError as problem:
+            raise UnusableError(f"{self.folder} cannot be used ({problem.strerror})") from problem
         if not stat.S_ISDIR(status.st_mode):
-            raise UnusableError(f"{self.folder} is no folder")
-        _check_owner(status, str(self.folder), others_may=0)
+            raise UnusableError(f"{self.folder} is a file or a link and no folder")
+        _check_owner(status, str(self.folder))
 
     @staticmethod
     def _code(key: bytes, name: str, content: bytes) -> bytes:
@@ -153,16 +163,18 @@ class CodeStore:
         except FileNotFoundError:
             return None
         key = self._key(create=False)
-        size = hashlib.sha256().digest_size
-        if not hmac.compare_digest(content[:size], self._code(key, name, content[size:])):
+        code, content = content[:CODE_BYTES], content[CODE_BYTES:]
+        if not hmac.compare_digest(code, self._code(key, name, content)):
             raise UnusableError(f"{path.name} is damaged or was not written by this user on this machine")
-        os.utime(path)  # for the order in which files are deleted
-        return content[size:]
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing is deleted either
+            os.utime(path)  # for the order in which files are deleted
+        return content
 
     def write(self, name: str, content: bytes) -> None:
         """UnusableError where it cannot be kept."""
-        if len(content) > min(self.bytes_max, FILE_BYTES_MAX):
-            raise UnusableError(f"it has {len(content)} bytes")
+        bytes_max = min(self.bytes_max, FILE_BYTES_MAX) - CODE_BYTES
+        if len(content) > bytes_max:
+            raise UnusableError(f"it has {len(content)} bytes, at most {bytes_max} are kept")
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_folder()

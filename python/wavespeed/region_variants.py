@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import ahead_of_time, block_signature, dynamic_shapes, native_kernels
+from .assumptions import UnknownAssumptionError
 from .code_store import UnusableError
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Variants:
 
     @property
     def may_grow(self) -> bool:
-        return self.possible and len(self.codes) < VARIANTS_MAX
+        no_modes = torch._C._len_torch_function_stack() == 0  # code that is kept is made and used without
+        return self.possible and no_modes and len(self.codes) < VARIANTS_MAX
 
     def why_none_fits(self, call: Call) -> str:
         """Empty for the first variant."""
@@ -80,6 +82,8 @@ class Variants:
             with dynamic_shapes.marked(call["args"], call["kwargs"]), native_kernels.recorded():
                 dynamic = True if self.request.dynamic else None
                 code = ahead_of_time.compile_call(self.function, self.request.options, dynamic, call)
+            if not code.fits(call):
+                raise UnknownAssumptionError(f"it does not take the call that made it ({code.why_not(call)})")
         except Exception as problem:  # whatever torch raises, the ordinary way is still there
             self.possible = False
             self.remarks.append(f"{self.name} is compiled again after each start: {first_line(problem)}")
