@@ -42,9 +42,11 @@ class Variants:
         self.warm_start = warm_start
         self.codes: list[AheadOfTimeCode] = []
         self.remarks: list[str] = []
-        # CUDA graphs are recorded while code runs, and nothing of them can be kept.
+        # CUDA graphs are recorded while code runs, and nothing of them can be kept. Where nothing is to be kept, the
+        # ordinary way is better: what is compiled ahead of time does not use torch's own cache.
         with_cuda_graphs = bool(request.options.get("triton.cudagraphs"))
-        self.possible = request.backend == "inductor" and not with_cuda_graphs and ahead_of_time.is_possible()
+        wanted = request.backend == "inductor" and not with_cuda_graphs and warm_start.store is not None
+        self.possible = wanted and ahead_of_time.is_possible()
 
     def fitting(self, call: Call) -> AheadOfTimeCode | None:
         return next((code for code in self.codes if code.fits(call)), None)

@@ -193,9 +193,8 @@ def test_a_source_that_may_not_be_what_runs_is_not_trusted(blocks: Any, store: C
     Path(blocks.__file__).touch()
     first = Start(store, blocks.Block())
     first.call()
-    assert first.remarks == (
-        f"Block is compiled again after the next start, because {blocks.__name__}.py has changed since ComfyUI was started."
-    )
+    because = f"{blocks.__name__}.py has changed since ComfyUI was started"
+    assert first.remarks == f"Block is compiled again after the next start, because {because}."
     assert store.names("") == []
 
 
