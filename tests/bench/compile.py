@@ -82,9 +82,7 @@ def compare_starts(starts: int) -> None:
     for kind, found in first_steps.items():
         ratio = statistics.median(first / second for first, second in zip(cold, found, strict=True))
         spread = f"{statistics.median(found):.2f} s ({min(found):.2f} to {max(found):.2f})"
-        print(
-            f"{kind}: first compiled step, without the imports of the compiler: median {spread}, cold / this {ratio:.0f}"
-        )
+        print(f"{kind}: first compiled step without imports of the compiler, median {spread}; cold / this {ratio:.0f}")
 
 
 def main() -> None:
