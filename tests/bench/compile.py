@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=1 build/venv/bin/python tests/bench/compile.py --starts 3
 
 The first compares steps: both sides run in one process and take turns, so that a busy machine slows both. The second
-compares starts of processes, which take turns as well (tools/compiled_start.py): cold, with nothing kept; with what
-torch keeps by itself; and warm, with what Compile Model+ keeps and torch's own folder empty.
+compares starts of processes, which take turns as well (tools/compiled_start.py): cold, with nothing kept, and warm, with
+what Compile Model+ keeps and torch's own folder empty; and the same with torch's own folder and nothing else.
 """
 
 from __future__ import annotations
@@ -67,15 +67,16 @@ def start(kind: str, folders: dict[str, str]) -> dict[str, Any]:
 def compare_starts(starts: int) -> None:
     first_steps: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        torchs, ours, empty = (str(Path(folder) / name) for name in ("torch", "compiled", "empty"))
+        torchs, ours, first, second = (str(Path(folder) / name) for name in ("torch", "compiled", "first", "second"))
+        kinds = {
+            "cold": {"TORCHINDUCTOR_CACHE_DIR": first, "WAVESPEED_CACHE_DIR": ours},
+            "warm": {"TORCHINDUCTOR_CACHE_DIR": second, "WAVESPEED_CACHE_DIR": ours},
+            "cold, torch alone": {"TORCHINDUCTOR_CACHE_DIR": torchs, "WAVESPEED_CACHE_DIR": "0"},
+            "warm, torch alone": {"TORCHINDUCTOR_CACHE_DIR": torchs, "WAVESPEED_CACHE_DIR": "0"},
+        }
         for _ in range(starts):
-            for path in (torchs, ours, empty):
+            for path in (torchs, ours, first, second):
                 shutil.rmtree(path, ignore_errors=True)
-            kinds = {
-                "cold": {"TORCHINDUCTOR_CACHE_DIR": torchs, "WAVESPEED_CACHE_DIR": ours},
-                "torch alone": {"TORCHINDUCTOR_CACHE_DIR": torchs, "WAVESPEED_CACHE_DIR": "0"},
-                "warm": {"TORCHINDUCTOR_CACHE_DIR": empty, "WAVESPEED_CACHE_DIR": ours},
-            }
             for kind, folders in kinds.items():
                 first_steps.setdefault(kind, []).append(start(kind, folders)["first step"])
     cold = first_steps["cold"]
