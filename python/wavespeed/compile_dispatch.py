@@ -55,7 +55,7 @@ class CompiledModel:
         for region, (compiled, loaded, remarked) in self.before.items():
             compiles += [(region.name, compile_) for compile_ in region.compiles[compiled:]]
             loads += region.loads[loaded:]
-            remarks += region.remarks[remarked:]
+            remarks += region.remarks[remarked:] if not region.stopped else []
         line = compile_report.run_line(
             self.name, len(self.regions), len(self.blocks), self.compiled_calls, self.eager_calls, compiles, loads
         )

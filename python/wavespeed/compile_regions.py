@@ -199,13 +199,15 @@ class Region:
         with dynamic_shapes.marked(args, kwargs), nullcontext() if self.is_warm else progress(f"Compiling {self.name}"):
             result = self.compiled(*call.values())
         if graphs := _graphs() - before:
-            self._compiled_now(Compile(time.perf_counter() - begin, graphs, _latest_reason()))
+            seconds = time.perf_counter() - begin
+            others = self.variants.why_none_fits(call) if self.variants is not None else ""
+            self._compiled_now(Compile(seconds, graphs, _latest_reason() or others))
         return result
 
     def _new_variant(self, call: Call, progress: Progress) -> AheadOfTimeCode | None:
         """Loaded, else compiled; None where torch has to do it in the ordinary way."""
         variants = self.variants
-        if variants is None or not variants.may_grow:
+        if variants is None or not variants.may_grow(call):
             return None
         begin = time.perf_counter()
         with progress(f"Loading {self.name}"):

@@ -41,6 +41,8 @@ class Variants:
         self.signature = signature
         self.warm_start = warm_start
         self.codes: list[AheadOfTimeCode] = []
+        self.layouts: set[str] = set()
+        """Of calls for which there is code. What else differs between two of them is left to torch, which learns it."""
         self.remarks: list[str] = []
         # CUDA graphs are recorded while code runs, and nothing of them can be kept. Where nothing is to be kept, the
         # ordinary way is better: what is compiled ahead of time does not use torch's own cache.
@@ -51,10 +53,15 @@ class Variants:
     def fitting(self, call: Call) -> AheadOfTimeCode | None:
         return next((code for code in self.codes if code.fits(call)), None)
 
-    @property
-    def may_grow(self) -> bool:
+    def may_grow(self, call: Call) -> bool:
         no_modes = torch._C._len_torch_function_stack() == 0  # code that is kept is made and used without
-        return self.possible and no_modes and len(self.codes) < VARIANTS_MAX
+        if not self.possible or not no_modes or len(self.codes) >= VARIANTS_MAX:
+            return False
+        return dynamic_shapes.layout(call["args"], call["kwargs"]) not in self.layouts
+
+    def _add(self, code: AheadOfTimeCode, call: Call) -> None:
+        self.codes.append(code)
+        self.layouts.add(dynamic_shapes.layout(call["args"], call["kwargs"]))
 
     def why_none_fits(self, call: Call) -> str:
         """Empty for the first variant."""
@@ -75,7 +82,7 @@ class Variants:
             self.remarks.append(f"The code of {self.name} from before does not load: {first_line(problem)}")
             return None
         if code is not None:
-            self.codes.append(code)
+            self._add(code, call)
         return code
 
     def compile(self, call: Call) -> AheadOfTimeCode | None:
@@ -90,7 +97,7 @@ class Variants:
             self.possible = False
             self.remarks.append(f"{self.name} is compiled again after each start: {first_line(problem)}")
             return None
-        self.codes.append(code)
+        self._add(code, call)
         self._keep(code, call)
         return code
 

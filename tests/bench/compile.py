@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=1 build/venv/bin/python tests/bench/compile.py --starts 3
 
 The first compares steps: both sides run in one process and take turns, so that a busy machine slows both. The second
-compares starts of processes, which take turns as well (tools/compiled_start.py): cold, with nothing kept, and warm, with
-what Compile Model+ keeps and torch's own folder empty; and the same with torch's own folder and nothing else.
+compares starts of processes, which take turns as well (tools/compiled_start.py): cold, with nothing kept, and warm,
+with what Compile Model+ keeps and torch's own folder empty; and the same with torch's own folder and nothing else.
 """
 
 from __future__ import annotations

@@ -229,8 +229,9 @@ def test_options_of_the_model_are_noticed(blocks: Any, store: CodeStore) -> None
     for strength in (1.0, 0.5):
         first.call(transformer_options={"strength": strength})
     second = Start(store, blocks.Block())
-    for strength in (0.5, 1.0, 0.5):
+    for strength in (0.5, 1.0, 0.25, 3.0):
         second.call(transformer_options={"strength": strength})
+    assert len(second.compiles) <= 3  # torch has learned that it changes
     second.call()
     second.call(vec=torch.ones(8))
 
