@@ -20,6 +20,7 @@ REASONS = (
     ("transformer_options", "another node changed the options of the model"),
     ("size mismatch at index 0", "the batch size changed"),
     ("size mismatch", "a size changed"),
+    ("stride mismatch", "a tensor lay in memory in another order"),
     ("dtype mismatch", "the number format changed"),
     ("dispatch key set mismatch", "the kind of tensor changed"),
     ("GLOBAL_STATE", "another node changed a global setting of torch"),

@@ -6,6 +6,7 @@ None where there is no such text, because nothing but this very object will do.
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import sys
 import types
@@ -21,12 +22,24 @@ def of_code(code: types.CodeType) -> str:
     digest = hashlib.sha256(code.co_code)
     digest.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
     for constant in code.co_consts:
-        digest.update((of_code(constant) if isinstance(constant, types.CodeType) else repr(constant)).encode())
+        digest.update(_of_constant(constant).encode())
     return digest.hexdigest()[:32]
 
 
+def _of_constant(constant: Any) -> str:
+    if isinstance(constant, types.CodeType):
+        return of_code(constant)
+    if isinstance(constant, frozenset):  # its order differs between processes
+        return f"frozenset{sorted(map(_of_constant, constant))}"
+    if isinstance(constant, tuple):
+        return f"tuple{[_of_constant(item) for item in constant]}"
+    return f"{type(constant).__name__} {constant!r}"
+
+
 def of_named(value: Any) -> str | None:
-    """Of a module, class, function or operator: its name, with its code where it has some of its own."""
+    """Of a module, class, member of an enumeration, function or operator: its name, with the code of a function."""
+    if isinstance(value, enum.Enum):
+        return f"member {type(value).__module__}.{type(value).__qualname__}.{value.name}"
     if isinstance(value, types.ModuleType):
         return f"module {value.__name__}"
     if isinstance(value, type):

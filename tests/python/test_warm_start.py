@@ -17,7 +17,7 @@ import torch
 import torch._dynamo
 import torch._inductor.graph
 
-from wavespeed import block_signature, warm_start
+from wavespeed import assumptions, block_signature, warm_start
 from wavespeed.code_store import CodeStore
 from wavespeed.compile_regions import Compile, Region, Regions, Request
 from wavespeed.warm_start import WarmStart
@@ -241,6 +241,18 @@ def test_functions_of_other_nodes_are_not_kept(blocks: Any, store: CodeStore) ->
     for offset in (1, 2):
         first.call(transformer_options={"patch": lambda hidden, offset=offset: hidden + offset})
     assert "Block is compiled again after the next start, because kwargs['transformer_options']" in first.remarks
+    assert store.names("") == []
+
+
+def test_what_is_not_understood_is_left_to_torch(
+    blocks: Any, store: CodeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(assumptions.KINDS, "CLOSURE_MATCH")
+    first = Start(store, blocks.Block())
+    first.call()
+    first.call(9)
+    assert len(first.compiles) == 1
+    assert "Block is compiled again after each start: torch checks G['" in first.remarks
     assert store.names("") == []
 
 
