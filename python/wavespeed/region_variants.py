@@ -109,6 +109,8 @@ class Variants:
             self.warm_start.keep(identity, _device(call), code)
         except UnusableError as problem:
             self.remarks.append(f"{self.name} is compiled again after the next start, because {problem}.")
+        except Exception as problem:  # whatever torch raises, the code itself is good
+            self.remarks.append(f"{self.name} is compiled again after the next start: {first_line(problem)}")
 
     def _identity(self, call: Call) -> str | None:
         """What is compiled, as a text that is the same in another process."""

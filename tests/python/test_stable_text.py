@@ -61,8 +61,9 @@ class Color(Enum):
 
 DIFFERENT: list[Any] = [
     first, second, with_default, Color.RED, Color.BLUE, len, torch.cat, torch.add, torch.nn.functional.gelu,
-    torch.nn.Linear, torch.nn, torch.ops.aten.cat, None, 0, 0.0, False, "", "0", (), [], {}, (1,), (1, 2), ((1,), 2), [1, 2], {"1": 2}, {1: 2},
-    "1,2", ("1,2",), ("1", "2"), torch.float16, torch.float32, torch.device("cpu"), torch.Size([1]),
+    torch.nn.Linear, torch.nn, torch.ops.aten.cat, None, 0, 0.0, False, "", "0", (), [], {}, (1,), (1, 2), ((1,), 2),
+    [1, 2], {"1": 2}, {1: 2}, "1,2", ("1,2",), ("1", "2"), torch.float16, torch.float32, torch.device("cpu"),
+    torch.Size([1]),
 ]  # fmt: skip
 
 

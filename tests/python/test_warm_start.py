@@ -17,7 +17,7 @@ import torch
 import torch._dynamo
 import torch._inductor.graph
 
-from wavespeed import assumptions, block_signature, warm_start
+from wavespeed import ahead_of_time, assumptions, block_signature, warm_start
 from wavespeed.code_store import CodeStore
 from wavespeed.compile_regions import Compile, Region, Regions, Request
 from wavespeed.warm_start import WarmStart
@@ -254,6 +254,26 @@ def test_what_is_not_understood_is_left_to_torch(
     assert len(first.compiles) == 1
     assert "Block is compiled again after each start: torch checks G['" in first.remarks
     assert store.names("") == []
+
+
+@pytest.mark.parametrize("broken", ["to_bytes", "from_bytes"])
+def test_what_torch_cannot_keep_or_load_is_compiled(
+    blocks: Any, store: CodeStore, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise RuntimeError("torch has changed\nand says much more")
+
+    monkeypatch.setattr(ahead_of_time, broken, fail)
+    remarks = []
+    for _ in range(2):
+        start = Start(store, blocks.Block())
+        start.call()
+        assert len(start.compiles) == 1
+        remarks.append(start.remarks)
+    if broken == "to_bytes":
+        assert remarks == ["Block is compiled again after the next start: torch has changed"] * 2
+    else:
+        assert remarks == ["", "The code of Block from before does not load: torch has changed"]
 
 
 def test_code_for_another_torch_is_not_used(blocks: Any, store: CodeStore, monkeypatch: pytest.MonkeyPatch) -> None:
