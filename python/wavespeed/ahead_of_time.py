@@ -19,6 +19,11 @@ Call = dict[str, Any]
 """Arguments of a region's function: forward, block, args, kwargs."""
 
 
+def device_of(call: Call) -> torch.device:
+    tensors = torch.utils._pytree.tree_leaves((call["args"], call["kwargs"]))
+    return next((value.device for value in tensors if isinstance(value, torch.Tensor)), torch.device("cpu"))
+
+
 def is_possible() -> bool:
     """Whether this torch can do it. The module that does is imported with torch._dynamo."""
     module = getattr(torch._dynamo, "aot_compile", None)

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import dynamic_shapes
+from . import compile_preflight, dynamic_shapes
+from .ahead_of_time import Call, device_of
 from .region_variants import Variants, first_line
 from .speed_trial import SpeedTrial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .ahead_of_time import AheadOfTimeCode, Call
+    from .ahead_of_time import AheadOfTimeCode
     from .warm_start import WarmStart
 
 Progress = Callable[[str], AbstractContextManager[None]]
@@ -128,6 +129,7 @@ class Region:
 
         self.name = name
         self.forward = forward
+        self.backend = request.backend
         self.stopped = ""
         """A sentence once the region runs uncompiled for good."""
         self.compiles: list[Compile] = []
@@ -169,7 +171,7 @@ class Region:
         with self.lock:
             try:
                 return self._timed(block, args, kwargs, progress), True
-            except _problems() as problem:
+            except (*_problems(), compile_preflight.CannotCompileError) as problem:
                 self.stopped = f"{self.name} cannot be compiled and runs as it is: {first_line(problem)}"
                 return self.eager(block, args, kwargs), False
 
@@ -194,6 +196,8 @@ class Region:
             code = self.variants.fitting(call) or self._new_variant(call, progress)
             if code is not None:
                 return code(call)
+        if not self.compiles:
+            compile_preflight.check(self.backend, device_of(call))
         before = _graphs()
         begin = time.perf_counter()
         with dynamic_shapes.marked(args, kwargs), nullcontext() if self.is_warm else progress(f"Compiling {self.name}"):
@@ -216,6 +220,7 @@ class Region:
             self.loads.append(time.perf_counter() - begin)
             self._restart_trial()
             return code
+        compile_preflight.check(self.backend, device_of(call))
         begin = time.perf_counter()
         reason = variants.why_none_fits(call)
         with progress(f"Compiling {self.name}"):

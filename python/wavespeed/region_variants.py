@@ -72,7 +72,7 @@ class Variants:
         if identity is None:
             return None
         try:
-            code = self.warm_start.load(identity, _device(call), self.function, call)
+            code = self.warm_start.load(identity, ahead_of_time.device_of(call), self.function, call)
             if code is not None and not code.fits(call):
                 raise UnusableError(f"it was made for another call ({code.why_not(call)})")
         except UnusableError as problem:
@@ -106,7 +106,7 @@ class Variants:
         try:
             if identity is None:
                 raise UnusableError("something in it is known in this process only")
-            self.warm_start.keep(identity, _device(call), code)
+            self.warm_start.keep(identity, ahead_of_time.device_of(call), code)
         except UnusableError as problem:
             self.remarks.append(f"{self.name} is compiled again after the next start, because {problem}.")
         except Exception as problem:  # whatever torch raises, the code itself is good
@@ -121,11 +121,6 @@ class Variants:
         layout = dynamic_shapes.layout(call["args"], call["kwargs"])
         parts = [f"{forward.__module__}.{forward.__qualname__}", self.request.canonical, layout, signature]
         return "\n".join(parts)
-
-
-def _device(call: Call) -> torch.device:
-    tensors = torch.utils._pytree.tree_leaves((call["args"], call["kwargs"]))
-    return next((value.device for value in tensors if isinstance(value, torch.Tensor)), torch.device("cpu"))
 
 
 def first_line(problem: BaseException) -> str:
