@@ -8,12 +8,17 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
+import torch
+from in_process import relative_difference
+from test_compile import NODE, STEPS, Compiles, compiled
+
 from comfyui_tree import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+    from in_process import ComfyUI
 
     from comfyui_tree import ComfyUITree
 
@@ -46,3 +51,22 @@ def test_the_second_process_compiles_nothing(
     assert warm["latent"] == cold["latent"]
     assert "2 compiles (" in cold["node"]
     assert "compiled 100 % of calls · 0 compiles · warm start: 2 loaded in " in warm["node"]
+
+
+@pytest.mark.parametrize(("family", "variants"), [("wan", 2), ("z_image", 3)])
+def test_other_families_start_warm(comfy: ComfyUI, family: str, variants: int) -> None:
+    """The second start is a node that has forgotten everything but its folder."""
+    model = comfy.model(family)
+    texts, graphs, latents = [], [], []
+    for _ in range(2):
+        torch._dynamo.reset()
+        comfy.nodes[NODE].run.__self__.regions._regions.clear()
+        with Compiles() as compiles:
+            run = comfy.sample(compiled(comfy, model, backend="inductor"), family, steps=STEPS)
+        texts.append(run.text)
+        graphs.append(compiles.graphs)
+        latents.append(run.latent)
+    assert graphs == [variants, 0]
+    assert f"{variants} compiles (" in texts[0]
+    assert f"0 compiles · warm start: {variants} loaded in " in texts[1]
+    assert relative_difference(*latents) < 1e-4  # one of them may have gone back to running as it is
