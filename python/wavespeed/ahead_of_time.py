@@ -28,7 +28,7 @@ def is_possible() -> bool:
     """Whether this torch can do it. The module that does is imported with torch._dynamo."""
     module = getattr(torch._dynamo, "aot_compile", None)
     function = getattr(module, "AOTCompiledFunction", None)
-    return hasattr(function, "serialize") and hasattr(function, "deserialize") and hasattr(function, "guard_check")
+    return all(hasattr(function, name) for name in ("serialize", "deserialize", "disable_guard_check", "source_info"))
 
 
 class AheadOfTimeCode:
@@ -37,19 +37,19 @@ class AheadOfTimeCode:
     def __init__(self, function: Any, assumptions: Assumptions, sources: list[str]) -> None:
         function.disable_guard_check()  # fits() has done it
         self.function = function
+        self.guards = function._artifacts.guard_manager
         self.assumptions = assumptions
         self.sources = sources
 
     def fits(self, call: Call) -> bool:
-        return bool(self.function.guard_check(**call)) and self.assumptions.hold(call)
+        return bool(self.guards.check(call)) and self.assumptions.hold(call)
 
     def __call__(self, call: Call) -> Any:
         return self.function(**call)
 
     def why_not(self, call: Call) -> str:
         """What torch says about a call that does not fit, or the place where something else lies."""
-        guards = self.function._artifacts.guard_manager
-        reasons = guards.check_verbose(self.function.prepare_f_locals(**call)).verbose_code_parts
+        reasons = self.guards.check_verbose(call).verbose_code_parts
         return str(reasons[0]) if reasons else self.assumptions.first_other(call)
 
 
