@@ -45,10 +45,11 @@ def of_named(value: Any) -> str | None:
     if isinstance(value, type):
         return f"class {value.__module__}.{value.__qualname__}"
     if isinstance(value, types.FunctionType):
+        closure = _of_closure(value)
         defaults = of_value((value.__defaults__, value.__kwdefaults__))
-        if value.__closure__ or defaults is None:  # what it closes over may be anything
+        if closure is None or defaults is None:
             return None
-        return f"function {value.__module__}.{value.__qualname__} {of_code(value.__code__)} {defaults}"
+        return f"function {value.__module__}.{value.__qualname__} {of_code(value.__code__)} {closure} {defaults}"
     if isinstance(value, types.BuiltinFunctionType):
         # torch.cat and its like name neither a module nor a class as their own.
         owners = (value.__self__, sys.modules.get(value.__module__ or ""), torch)
@@ -60,6 +61,15 @@ def of_named(value: Any) -> str | None:
     if isinstance(value, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return f"operator {value}"
     return None
+
+
+def _of_closure(function: types.FunctionType) -> str | None:
+    """Of classes, which methods that call super() close over; anything else may be what only this process has."""
+    try:
+        contents = [cell.cell_contents for cell in function.__closure__ or ()]
+    except ValueError:  # a cell that is empty
+        return None
+    return of_value(contents) if all(isinstance(value, type) for value in contents) else None
 
 
 def of_value(value: Any) -> str | None:

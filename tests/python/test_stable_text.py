@@ -59,7 +59,30 @@ class Color(Enum):
     BLUE = 2
 
 
+class Base:
+    def run(self) -> str:
+        return "base"
+
+
+class Left(Base):
+    def run(self) -> str:
+        return super().run()
+
+
+class Right(Base):
+    pass
+
+
+def of_other_class() -> Any:
+    """Left.run with everything as it is but the class that super() starts from."""
+    cells = (types.CellType(Right),)
+    copy = types.FunctionType(Left.run.__code__, globals(), Left.run.__name__, None, cells)
+    copy.__qualname__ = Left.run.__qualname__
+    return copy
+
+
 DIFFERENT: list[Any] = [
+    Base.run, Left.run, of_other_class(),
     first, second, with_default, Color.RED, Color.BLUE, len, torch.cat, torch.add, torch.nn.functional.gelu,
     torch.nn.Linear, torch.nn, torch.ops.aten.cat, None, 0, 0.0, False, "", "0", (), [], {}, (1,), (1, 2), ((1,), 2),
     [1, 2], {"1": 2}, {1: 2}, "1,2", ("1,2",), ("1", "2"), torch.float16, torch.float32, torch.device("cpu"),
