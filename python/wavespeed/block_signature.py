@@ -8,13 +8,14 @@ attributes of the block and of everything inside. Values of weights are no part 
 from __future__ import annotations
 
 import types
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from . import offloaded_lora
+from . import offloaded_lora, stable_text
+from .stable_text import PLAIN
 
-PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 SAME_OBJECT = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
 OWN_TO_MODULES = frozenset(vars(torch.nn.Module())) - {"training"} | {"_compiled_call_impl", "forward"}
 BOOKKEEPING = frozenset({"seed_key"})
@@ -23,6 +24,14 @@ DEPTH = 4
 LORA = "LoRA patches of a kind that torch cannot compile are applied to their offloaded weights at each call"
 
 Signature = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class OnlyThisObject:
+    """Stands for an object about which nothing is known. It is the same in this process only."""
+
+    kind: type
+    identity: int
 
 
 def is_left_out(block: torch.nn.Module) -> str:
@@ -75,5 +84,9 @@ def _of_value(value: Any, depth: int) -> Any:
             return dict, tuple((str(key), _of_value(item, depth - 1)) for key, item in value.items())
         if hasattr(value, "__dict__"):
             return type(value), tuple((name, _of_value(item, depth - 1)) for name, item in vars(value).items())
-    # Nothing is known about it, so only this very object is the same.
-    return type(value), id(value)
+    return OnlyThisObject(type(value), id(value))
+
+
+def text(signature: Signature) -> str | None:
+    """The same text in another process for blocks with the same signature; None where there is none."""
+    return stable_text.of_value(signature)

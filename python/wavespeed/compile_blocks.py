@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import architecture
-from .block_signature import PLAIN
+from .stable_text import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

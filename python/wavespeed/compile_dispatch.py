@@ -20,6 +20,9 @@ from .run import WRAPPER_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from .compile_regions import Compile
 
 COMPILE_KEY = "wavespeed_compile"
 SLOT = "_compiled_call_impl"
@@ -71,26 +74,40 @@ class CompiledModel:
         compiled = {block: found.region for block, found in self.blocks.items() if found.region is not None}
         self.without_place = {block for block in compiled if compile_blocks.only_core_code(block)}
         self.regions = list(dict.fromkeys(compiled.values()))
-        self.compiles_before = {region: len(region.compiles) for region in self.regions}
+        self.before = {
+            region: (len(region.compiles), len(region.loads), len(region.remarks)) for region in self.regions
+        }
         self.compiled_blocks = len(compiled)
 
     def go_on_from(self, earlier: CompiledModel) -> CompiledModel:
         """The same model in the same run, after its weights were moved."""
         self.compiled_calls, self.eager_calls = earlier.compiled_calls, earlier.eager_calls
-        self.compiles_before |= earlier.compiles_before
+        self.before |= earlier.before
         self.regions = list(dict.fromkeys(earlier.regions + self.regions))
         return self
 
+    def progress(self, text: str, node_id: str | None) -> AbstractContextManager[None]:
+        """What is being done for one of the regions, and how many are left."""
+        ready = sum(region.is_warm for region in self.regions)
+        place = f" ({ready + 1} of {len(self.regions)})" if ready < len(self.regions) else ""
+        return compile_report.progress(f"{text}{place}", node_id)
+
     def text(self) -> str:
-        compiles = [c for region in self.regions for c in region.compiles[self.compiles_before[region] :]]
+        compiles: list[tuple[str, Compile]] = []
+        loads: list[float] = []
+        remarks: list[str] = []
+        for region, (compiled, loaded, remarked) in self.before.items():
+            compiles += [(region.name, compile_) for compile_ in region.compiles[compiled:]]
+            loads += region.loads[loaded:]
+            remarks += region.remarks[remarked:] if not region.stopped else []
         line = compile_report.run_line(
-            self.name, len(self.regions), self.compiled_blocks, self.compiled_calls, self.eager_calls, compiles
+            self.name, len(self.regions), self.compiled_blocks, self.compiled_calls, self.eager_calls, compiles, loads
         )
         stopped = [region.stopped for region in self.regions if region.stopped]
         left_out = [
             f"not compiled: {compile_report.count(n, 'block')}, because {why}" for why, n in self.left_out.items()
         ]
-        return " · ".join([line, *stopped, *left_out])
+        return " · ".join([line, *stopped, *left_out, *dict.fromkeys(remarks)])
 
 
 class CompileRun:
@@ -162,8 +179,6 @@ class CompileRun:
                 if slot == SLOT
                 else getattr(type(block), slot)(block, *args, **kwargs)
             )
-        if not region.is_warm:
-            report.show_on_node(f"Compiling {region.name}. This takes a while, once.", self.node_id)
         if slot != SLOT or not (block._forward_hooks or block._forward_pre_hooks):
             return self._call_region(model, region, block, *args, **kwargs)
         # Hooks of other nodes run around the compiled code and not in it.
@@ -173,11 +188,12 @@ class CompileRun:
         finally:
             del vars(block)["forward"]
 
-    @staticmethod
-    def _call_region(model: CompiledModel, region: Region, block: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def _call_region(
+        self, model: CompiledModel, region: Region, block: torch.nn.Module, *args: Any, **kwargs: Any
+    ) -> Any:
         options = kwargs.get("transformer_options") if block in model.without_place else None
         with compile_blocks.without_place(options or {}):
-            result, compiled = region.call(block, args, kwargs)
+            result, compiled = region.call(block, args, kwargs, partial(model.progress, node_id=self.node_id))
         if compiled:
             model.compiled_calls += 1
         else:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from . import compile_allowed, compile_report, report
+from .code_store import user_named_folder, user_store
 from .compile_dispatch import COMPILE_KEY, SLOT, CompileRun, outer_sample_wrapper
 from .compile_regions import Regions, Request
 from .run import Engine
+from .warm_start import WarmStart
 
 PARTS_MAX = 8
 CONTROLNET = "control_model_wrapped"
@@ -48,7 +50,7 @@ class CompileModel:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.regions = Regions()
+        self.regions = Regions(WarmStart(user_store(), on_any_device=user_named_folder()))
 
     def validate(
         self,
@@ -185,11 +187,9 @@ def _call_object(region: Any, module: torch.nn.Module, node_id: str | None, *arg
     """What the slot of a VAE's, CLIP's or ControlNet's module calls."""
     if torch.is_grad_enabled() or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
         return module._call_impl(*args, **kwargs)
-    if not region.is_warm:
-        report.show_on_node(f"Compiling {region.name}. This takes a while, once.", node_id)
     compiles = len(region.compiles)
-    result, _ = region.call(module, args, kwargs)
+    result, _ = region.call(module, args, kwargs, partial(compile_report.progress, node_id=node_id))
     if len(region.compiles) > compiles or region.stopped:
-        text = f"{region.name} · {compile_report.compiles_text(region.compiles)}"
+        text = f"{region.name} · {compile_report.compiles_text([(region.name, made) for made in region.compiles])}"
         report.show_on_node(f"{text} · {region.stopped}" if region.stopped else text, node_id)
     return result

@@ -12,17 +12,27 @@ import time
 import types
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import dynamic_shapes
+from . import compile_preflight, dynamic_shapes
+from .ahead_of_time import Call, device_of
+from .region_variants import Variants, first_line
 from .speed_trial import SpeedTrial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from .ahead_of_time import AheadOfTimeCode
+    from .warm_start import WarmStart
+
+Progress = Callable[[str], AbstractContextManager[None]]
+"""Shows on the node what takes a while, for as long as it takes."""
 
 COMPILES_MAX = 16
 """More graphs than this in one region mean that something changes at each call; then compiling never ends. torch has a
@@ -30,6 +40,10 @@ lower limit of its own, at which it runs a region uncompiled without a word."""
 REGIONS_MAX = 64
 UNTIMED_BACKENDS = ("eager", "aot_eager")
 """They exist to find faults, not to be fast, so they are not compared with the uncompiled block."""
+
+
+def no_progress(_text: str) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -112,26 +126,40 @@ def _problems() -> tuple[type[BaseException], ...]:
 class Region:
     """The compiled form of `forward` for all blocks of one signature.
 
-    signed: the region is chosen by the block's signature, which then takes the place of torch's checks of the block.
+    signature: of the blocks, which takes the place of torch's checks of the block; None: torch checks everything.
     """
 
-    def __init__(self, number: int, name: str, forward: Callable[..., Any], request: Request, signed: bool) -> None:
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        forward: Callable[..., Any],
+        request: Request,
+        signature: Any,
+        warm_start: WarmStart,
+    ) -> None:
         import torch._dynamo  # takes a second, so not before somebody compiles
         import torch._inductor.exc
 
         self.name = name
         self.forward = forward
+        self.backend = request.backend
         self.stopped = ""
         """A sentence once the region runs uncompiled for good."""
         self.compiles: list[Compile] = []
+        self.loads: list[float] = []
+        """Seconds of each time that code of an earlier process was taken."""
         self.lock = threading.RLock()
         self.trial = SpeedTrial() if request.backend not in UNTIMED_BACKENDS else None
         self.compiles_max, limit = _limit()
+        function = _own_code(number)
         options = dict(request.options)
-        if signed and _can_drop_guards():
+        self.variants: Variants | None = None
+        if signature is not None and _can_drop_guards():
             options["guard_filter_fn"] = _without_guards_on_the_block
+            self.variants = Variants(name, function, request, signature, warm_start)
         self.compiled = torch.compile(
-            _own_code(number),
+            function,
             backend=request.backend,
             fullgraph=request.fullgraph,
             dynamic=True if request.dynamic else None,
@@ -141,35 +169,35 @@ class Region:
 
     @property
     def is_warm(self) -> bool:
-        return bool(self.compiles) or bool(self.stopped)
+        return bool(self.compiles) or bool(self.loads) or bool(self.stopped)
+
+    @property
+    def remarks(self) -> list[str]:
+        return self.variants.remarks if self.variants is not None else []
 
     def eager(self, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.forward(block, *args, **kwargs)
 
-    def call(self, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, bool]:
+    def call(
+        self, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any], progress: Progress = no_progress
+    ) -> tuple[Any, bool]:
         """The block's result, and whether compiled code made it."""
         if self.stopped:
             return self.eager(block, args, kwargs), False
         with self.lock:
-            dynamic_shapes.mark(args, kwargs)
-            before = _graphs()
-            begin = time.perf_counter()
             try:
-                result = self._timed(block, args, kwargs)
-            except _problems() as problem:
-                self.stopped = f"{self.name} cannot be compiled and runs as it is: {_first_line(problem)}"
+                return self._timed(block, args, kwargs, progress), True
+            except (*_problems(), compile_preflight.CannotCompileError) as problem:
+                self.stopped = f"{self.name} cannot be compiled and runs as it is: {first_line(problem)}"
                 return self.eager(block, args, kwargs), False
-            graphs = _graphs() - before
-            if graphs:
-                self._compiled_now(Compile(time.perf_counter() - begin, graphs, _latest_reason()))
-            return result, True
 
-    def _timed(self, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _timed(self, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any], progress: Progress) -> Any:
+        def compiled(*args: Any, **kwargs: Any) -> Any:
+            return self._compiled(block, args, kwargs, progress)
+
         if self.trial is None or not self.is_warm or self.trial.done:
-            return self.compiled(self.forward, block, args, kwargs)
-        result = self.trial.call(
-            partial(self.forward, block), lambda *a, **k: self.compiled(self.forward, block, a, k), args, kwargs
-        )
+            return compiled(*args, **kwargs)
+        result = self.trial.call(partial(self.forward, block), compiled, args, kwargs)
         if self.trial.lost:
             milliseconds = (1000 * self.trial.compiled, 1000 * self.trial.eager)
             self.stopped = (
@@ -178,10 +206,52 @@ class Region:
             )
         return result
 
-    def _compiled_now(self, compile_: Compile) -> None:
-        self.compiles.append(compile_)
+    def _compiled(self, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any], progress: Progress) -> Any:
+        call = {"forward": self.forward, "block": block, "args": args, "kwargs": kwargs}
+        if self.variants is not None:
+            code = self.variants.fitting(call) or self._new_variant(call, progress)
+            if code is not None:
+                return code(call)
+        if not self.compiles:
+            compile_preflight.check(self.backend, device_of(call))
+        before = _graphs()
+        begin = time.perf_counter()
+        with dynamic_shapes.marked(args, kwargs), nullcontext() if self.is_warm else progress(f"Compiling {self.name}"):
+            result = self.compiled(*call.values())
+        if graphs := _graphs() - before:
+            seconds = time.perf_counter() - begin
+            others = self.variants.why_none_fits(call) if self.variants is not None else ""
+            self._compiled_now(Compile(seconds, graphs, _latest_reason() or others))
+        return result
+
+    def _new_variant(self, call: Call, progress: Progress) -> AheadOfTimeCode | None:
+        """Loaded, else compiled; None where torch has to do it in the ordinary way."""
+        variants = self.variants
+        if variants is None or not variants.may_grow(call):
+            return None
+        begin = time.perf_counter()
+        with progress(f"Loading {self.name}"):
+            code = variants.load(call)
+        if code is not None:
+            self.loads.append(time.perf_counter() - begin)
+            self._restart_trial()
+            return code
+        compile_preflight.check(self.backend, device_of(call))
+        begin = time.perf_counter()
+        reason = variants.why_none_fits(call)
+        with progress(f"Compiling {self.name}"):
+            code = variants.compile(call)
+        if code is not None:
+            self._compiled_now(Compile(time.perf_counter() - begin, 1, reason))
+        return code
+
+    def _restart_trial(self) -> None:
         if self.trial is not None and not self.trial.done:
             self.trial.restart()
+
+    def _compiled_now(self, compile_: Compile) -> None:
+        self.compiles.append(compile_)
+        self._restart_trial()
         if len(self.compiles) >= self.compiles_max:
             self.stopped = (
                 f"{self.name} was compiled {self.compiles_max} times, because something about it changes at each call, "
@@ -189,15 +259,11 @@ class Region:
             )
 
 
-def _first_line(problem: BaseException) -> str:
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return lines[0] if lines else type(problem).__name__
-
-
 class Regions:
     """All regions of the process; the least recently used ones are dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, warm_start: WarmStart) -> None:
+        self.warm_start = warm_start
         self._regions: OrderedDict[Any, Region] = OrderedDict()
         self._made = 0
         self._lock = threading.Lock()
@@ -209,7 +275,8 @@ class Regions:
             region = self._regions.get(key)
             if region is None:
                 self._made += 1
-                region = self._regions[key] = Region(self._made, name, forward, request, signature is not None)
+                region = Region(self._made, name, forward, request, signature, self.warm_start)
+                self._regions[key] = region
                 if len(self._regions) > REGIONS_MAX:
                     self._regions.popitem(last=False)
             self._regions.move_to_end(key)

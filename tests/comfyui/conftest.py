@@ -51,6 +51,15 @@ def tree(pytestconfig: pytest.Config) -> ComfyUITree:
     return pytestconfig.stash[TREE]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _folders_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled code and its key stay out of the user's folders, in this process and in those that it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WAVESPEED_CACHE_DIR", str(tmp_path_factory.mktemp("cache") / "compiled"))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def matrix(pytestconfig: pytest.Config, tree: ComfyUITree) -> Iterator[Matrix]:
     """The table of all model families; printed and written when the run ends."""

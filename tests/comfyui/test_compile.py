@@ -229,7 +229,12 @@ def test_disable_takes_effect_at_once_and_keeps_the_code(comfy: ComfyUI) -> None
 
 def test_the_node_says_what_was_done(comfy: ComfyUI) -> None:
     behind = compiled(comfy, comfy.model("flux_dev"))
-    assert "Flux · 2 regions, 7 blocks · compiled 100 % of calls · 2 compiles (" in comfy.sample(behind).text
+    first = comfy.sample(behind).text
+    assert "Flux · 2 regions, 7 blocks · compiled 100 % of calls · 2 compiles (" in first
+    assert first.endswith(" · cold start")
+    texts = [text for node, text in comfy.texts.sent if node == WIDGETS["unique_id"]]
+    assert "Compiling DoubleStreamBlock (1 of 2)" in texts
+    assert "Compiling SingleStreamBlock (2 of 2)" in texts
     assert comfy.sample(behind).text == "Flux · 2 regions, 7 blocks · compiled 100 % of calls · 0 compiles"
     text = comfy.sample(behind, cfg=2.0).text
     assert "compiled again because the batch size changed" in text or "compiled again because a size changed" in text

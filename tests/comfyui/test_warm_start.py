@@ -1,0 +1,72 @@
+"""Compile Model+ in two real processes: the second one takes the code of the first and compiles nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from in_process import relative_difference
+from test_compile import NODE, STEPS, Compiles, compiled
+
+from comfyui_tree import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from in_process import ComfyUI
+
+    from comfyui_tree import ComfyUITree
+
+
+def start(tree: ComfyUITree, folder: Path, torch_folder: str) -> dict[str, Any]:
+    environment = {
+        **os.environ,
+        "COMFYUI_DIR": str(tree.path),
+        "WAVESPEED_CACHE_DIR": str(folder / "compiled"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / torch_folder),
+    }
+    script = [sys.executable, str(ROOT / "tools/compiled_start.py")]
+    ran = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert ran.returncode == 0, ran.stderr
+    measured: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return measured
+
+
+def test_the_second_process_compiles_nothing(
+    tree: ComfyUITree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even where torch's own folder is gone: no graph is traced, no code is written, no process is started."""
+    cold, warm = (start(tree, tmp_path, torch_folder) for torch_folder in ("torch", "torch, emptied"))
+    with capsys.disabled():
+        for name, measured in (("cold", cold), ("warm", warm)):
+            print(f"\n{name}: first step {measured['first step']:.2f} s, {measured['node']}")
+    assert (cold["traced"], cold["written"]) == (2, 2)
+    assert cold["processes"] > 0
+    assert (warm["traced"], warm["written"], warm["processes"]) == (0, 0, 0)
+    assert warm["latent"] == cold["latent"]
+    assert "2 compiles (" in cold["node"]
+    assert "compiled 100 % of calls · 0 compiles · warm start: 2 loaded in " in warm["node"]
+
+
+@pytest.mark.parametrize(("family", "variants"), [("wan", 2), ("z_image", 3)])
+def test_other_families_start_warm(comfy: ComfyUI, family: str, variants: int) -> None:
+    """The second start is a node that has forgotten everything but its folder."""
+    model = comfy.model(family)
+    texts, graphs, latents = [], [], []
+    for _ in range(2):
+        torch._dynamo.reset()
+        comfy.nodes[NODE].run.__self__.regions._regions.clear()
+        with Compiles() as compiles:
+            run = comfy.sample(compiled(comfy, model, backend="inductor"), family, steps=STEPS)
+        texts.append(run.text)
+        graphs.append(compiles.graphs)
+        latents.append(run.latent)
+    assert graphs == [variants, 0]
+    assert f"{variants} compiles (" in texts[0]
+    assert f"0 compiles · warm start: {variants} loaded in " in texts[1]
+    assert relative_difference(*latents) < 1e-4  # one of them may have gone back to running as it is
