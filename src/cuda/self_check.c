@@ -11,9 +11,9 @@ enum {
     STATE_BYTES = (LONG + WS_HISTORY) * sizeof(uint16_t), /* enough for SHORT ones in fp32 as well */
     OUT = STATE_BYTES + 64 - STATE_BYTES % 64,            /* offsets in the memory of a check */
     DIFFERENCE = OUT + SHORT * sizeof(float) + 64 - SHORT * sizeof(float) % 64,
-    GROUPS = SHORT / WS_KERNEL_GROUP + 1,
-    WRITTEN = DIFFERENCE + GROUPS * sizeof(float) + SHORT + 64 - (GROUPS * sizeof(float) + SHORT) % 64 - OUT, /* bytes, from OUT */
-    RESIDUALS = OUT + WRITTEN,
+    DIFFERENCE_BYTES = (SHORT / WS_KERNEL_GROUP + 1 + SHORT / 4 + 1) * sizeof(float), /* ws_difference_size(SHORT) */
+    RESIDUALS = DIFFERENCE + DIFFERENCE_BYTES + 64 - DIFFERENCE_BYTES % 64,
+    WRITTEN = RESIDUALS - OUT, /* bytes that are compared, among them some that no kernel may write */
     SUMS = RESIDUALS + (SHORT + WS_HISTORY) * sizeof(float) + 64 - (SHORT + WS_HISTORY) * sizeof(float) % 64,
     WORKSPACE = SUMS + 64
 };
