@@ -27,7 +27,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
 
-from wavespeed import _native, operations
+from wavespeed import _native, expressions, operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,14 +110,14 @@ class Kernel:
 
 # For the forecast, which Comfy-WaveSpeed does not have, the first takes differences in the model's dtype.
 KERNELS = (
-    Kernel("distance", wavespeed_distance, operations.residual_distance, 2, 0, "read"),
-    Kernel("moments", operations.residual_moments, operations.residual_moments, 4, 0, "read"),
-    Kernel("finish", difference, operations.finish_residual_, 1, 2, "copy"),
+    Kernel("distance", wavespeed_distance, expressions.residual_distance, 2, 0, "read"),
+    Kernel("moments", expressions.residual_moments, expressions.residual_moments, 4, 0, "read"),
+    Kernel("finish", difference, expressions.finish_residual_, 1, 2, "copy"),
     Kernel("store", copy_and_difference, store_apart, 4, 1, "copy"),
-    Kernel("apply", addition, operations.apply_residual, 2, 1, "copy"),
-    Kernel("apply_in_place", addition_in_place, operations.apply_residual_, 2, 1, "copy"),
-    Kernel("advance", difference, operations.advance_residual_, 2, 2, "copy", 1),
-    Kernel("extrapolate_in_place", exact_extrapolation, operations.extrapolate_residual_, 2, 1, "copy", 2),
+    Kernel("apply", addition, expressions.apply_residual, 2, 1, "copy"),
+    Kernel("apply_in_place", addition_in_place, expressions.apply_residual_, 2, 1, "copy"),
+    Kernel("advance", difference, expressions.advance_residual_, 2, 2, "copy", 1),
+    Kernel("extrapolate_in_place", exact_extrapolation, expressions.extrapolate_residual_, 2, 1, "copy", 2),
 )
 
 
@@ -128,7 +128,7 @@ class Operands:
         self.n = size // dtype.itemsize
         self.states = [self.random().to(device, dtype) for _ in range(4)]
         self.residuals = [torch.zeros(self.n, device=device) for _ in range(3)]
-        self.differences = [torch.zeros_like(operations.new_difference(self.residuals[0])) for _ in range(2)]
+        self.differences = [torch.zeros_like(expressions.new_difference(self.residuals[0])) for _ in range(2)]
         self.narrow = torch.zeros(self.n, dtype=dtype, device=device)
         self.target = torch.zeros(self.n, dtype=dtype, device=device)
 

@@ -9,7 +9,7 @@ import torch
 from block_model import Model, evaluate, open_session, picture, real_operations
 from operators import LOADED, needs_shim
 
-from wavespeed import operations
+from wavespeed import expressions, operations
 from wavespeed.difference import count_groups
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def test_special_values() -> None:
 @dtypes
 def test_what_the_kernels_decline_is_done_by_expressions(dtype: torch.dtype) -> None:
     a, b = (torch.randn(64, 96).to(dtype).to(GPU)[:, ::2] for _ in range(2))
-    torch.testing.assert_close(LOADED.distance(a, b), operations.residual_distance(a, b))
+    torch.testing.assert_close(LOADED.distance(a, b), expressions.residual_distance(a, b))
     assert LOADED.distance(a.double(), b.double()).shape == (2,)
     LOADED.distance(a.contiguous(), b.contiguous())
 
@@ -218,16 +218,16 @@ def test_opcheck(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("strategy", ["classic", "forecast"])
 def test_sessions_decide_as_with_expressions(strategy: str) -> None:
-    expressions: dict[str, Callable[..., Any]] = {
-        "distance": operations.residual_distance,
-        "finish": operations.finish_residual_,
-        "apply": operations.apply_residual,
-        "apply_in_place": operations.apply_residual_,
-        "moments": operations.residual_moments,
-        "subtract": operations.subtract_states_,
-        "advance": operations.advance_residual_,
-        "extrapolate": operations.extrapolate_residual,
-        "extrapolate_in_place": operations.extrapolate_residual_,
+    by_torch: dict[str, Callable[..., Any]] = {
+        "distance": expressions.residual_distance,
+        "finish": expressions.finish_residual_,
+        "apply": expressions.apply_residual,
+        "apply_in_place": expressions.apply_residual_,
+        "moments": expressions.residual_moments,
+        "subtract": expressions.subtract_states_,
+        "advance": expressions.advance_residual_,
+        "extrapolate": expressions.extrapolate_residual,
+        "extrapolate_in_place": expressions.extrapolate_residual_,
         "read": operations.read,
     }
     torch.manual_seed(0)
@@ -235,7 +235,7 @@ def test_sessions_decide_as_with_expressions(strategy: str) -> None:
     outcomes = []
     with torch.inference_mode():
         model, x = Model().eval().to(GPU), picture().to(GPU)
-        for replaced in ({}, expressions):
+        for replaced in ({}, by_torch):
             session = open_session(model, operations=real_operations(**replaced), strategy=strategy, schedule=schedule)
             outputs = [
                 evaluate(session, model, x * (1 - i / 50), sigma=torch.tensor([schedule[i]], device=GPU))

@@ -25,7 +25,7 @@ if sys.argv[1:]:
     driver = ctypes.CDLL(sys.argv[1])
     behave = lambda what: driver.fake_cuda_behave(what.encode())
     behave(sys.argv[2])
-from wavespeed import _native, operations
+from wavespeed import _native, expressions, operations
 from wavespeed.cuda_kernels import DECLINED, CudaKernels
 from operators import LOADED
 core = _native.core

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from wavespeed import _native, operations
+from wavespeed import _native, expressions, operations
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def digests(case: Case, threads: int) -> dict[str, str]:
     ):
         result = getattr(native, name)(written, *more)
         found |= {f"{name} written": written} | ({} if result is None else {name: result})
-    residual, difference = residuals[2].clone(), torch.zeros_like(operations.new_difference(residuals[2]))
+    residual, difference = residuals[2].clone(), torch.zeros_like(expressions.new_difference(residuals[2]))
     found["advance"] = native.advance(residual, difference, *states[:2])
     scales = len(difference) - (case.n + 3) // 4
     found |= {

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavespeed import _native, operations
+from wavespeed import _native, expressions, operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # Prints the level, then the results of every operator as bits. NaN has many bit patterns, so no value is one.
 RESULTS_AS_BITS = """
     import torch
-    from wavespeed import _native, operations
+    from wavespeed import _native, expressions, operations
 
     loaded = operations.load(_native.core)
     print(loaded.executor)
@@ -46,7 +46,7 @@ RESULTS_AS_BITS = """
             results += [loaded.finish(base, probe), base, loaded.apply(probe, residuals[0])]
             difference = torch.empty(n)
             results += [loaded.subtract(difference, *stored[:2]), difference]
-            change = torch.zeros_like(operations.new_difference(difference))
+            change = torch.zeros_like(expressions.new_difference(difference))
             results += [loaded.advance(difference, change, *stored[1:]), difference, change]
             loaded.extrapolate_in_place(stored[1], difference, change, change, 1.5, -0.75)
             results.append(stored[1])
@@ -119,7 +119,7 @@ def all_results(n: int, dtype: torch.dtype) -> list[torch.Tensor]:
     difference = torch.empty(n)
     sums = [LOADED.distance(probe, stored[0]), LOADED.moments(probe, *stored), LOADED.finish(base, probe)]
     sums.append(LOADED.subtract(difference, *stored[:2]))
-    change = torch.zeros_like(operations.new_difference(difference))
+    change = torch.zeros_like(expressions.new_difference(difference))
     sums.append(LOADED.advance(difference, change, *stored[1:]))
     LOADED.extrapolate_in_place(stored[1], difference, change, change, 1.5, -0.75)
     applied = LOADED.apply(probe, residuals[0])
@@ -177,7 +177,7 @@ def test_nothing_is_allocated_but_the_result(dtype: torch.dtype) -> None:
         assert bytes_allocated(lambda: LOADED.moments(*states)) == 8 * sum_size
         assert bytes_allocated(lambda: LOADED.finish(residuals[0], states[0])) == sum_size
         assert bytes_allocated(lambda: LOADED.subtract(residuals[0], *states[:2])) == sum_size
-        change = operations.new_difference(residuals[0])
+        change = expressions.new_difference(residuals[0])
         assert bytes_allocated(lambda: LOADED.advance(residuals[0], change, *states[:2])) == sum_size
         assert bytes_allocated(lambda: LOADED.extrapolate_in_place(states[0], residuals[0], change, change, 1, 1)) == 0
         assert bytes_allocated(lambda: LOADED.apply_in_place(states[0], residuals[0])) == 0

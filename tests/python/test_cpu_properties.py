@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kernel_cases import Case
 from operators import LOADED, needs_shim
 
-from wavespeed import _native, operations
+from wavespeed import _native, expressions, operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,9 +125,9 @@ def test_moments_and_differences_agree_with_float64(case: Case, threads: int) ->
 def test_extrapolating_rounds_as_torch_does(case: Case) -> None:
     (hidden,) = kernel_cases.operands(case, 1, getattr(torch, case.dtype))
     residual, newer, older = kernel_cases.operands(case, 3, torch.float32)
-    differences = [operations.new_difference(residual) for _ in range(2)]
+    differences = [expressions.new_difference(residual) for _ in range(2)]
     for difference, change in zip(differences, (newer, older), strict=True):
         LOADED.advance(torch.zeros(case.n), difference, torch.zeros(case.n), change)
-    expected = operations.extrapolate_residual(hidden, residual, *differences, 1.5, -0.75)
+    expected = expressions.extrapolate_residual(hidden, residual, *differences, 1.5, -0.75)
     LOADED.extrapolate_in_place(hidden, residual, *differences, 1.5, -0.75)
     torch.testing.assert_close(hidden, expected, rtol=0, atol=0, equal_nan=True, check_stride=False)

@@ -55,7 +55,7 @@ def test_operators_have_the_bits_of_the_cpu(driver: Path, dtype: str) -> None:
             do = lambda name, native: native if side else cuda.operator(name, None)
             base, added, extrapolated = torch.ones(shape), states[0].clone(), states[0].clone()
             subtracted, advanced = torch.ones(shape), residuals[1].clone()
-            differences = [torch.zeros_like(operations.new_difference(base)) for _ in range(2)]
+            differences = [torch.zeros_like(expressions.new_difference(base)) for _ in range(2)]
             sums = [
                 do("residual_distance", LOADED.distance)(*states[:2]),
                 do("residual_moments", LOADED.moments)(*states),
@@ -144,7 +144,7 @@ def test_what_the_kernels_do_not_have_is_declined(driver: Path) -> None:
     assert cuda.finish_residual_(good, good) is DECLINED
     assert cuda.subtract_states_(good, good, good) is DECLINED
     assert cuda.subtract_states_(wide, good, good.float()) is DECLINED
-    difference = operations.new_difference(good)
+    difference = expressions.new_difference(good)
     assert cuda.advance_residual_(wide, difference, good, good) is not DECLINED
     assert cuda.extrapolate_residual(good, wide, difference, difference, 1.0, 1.0) is not DECLINED
     for other in (difference[1:], difference.double(), torch.zeros(2 * len(difference))[::2], difference.to("meta")):
@@ -152,8 +152,9 @@ def test_what_the_kernels_do_not_have_is_declined(driver: Path) -> None:
         assert cuda.extrapolate_residual(good, wide, difference, other, 1.0, 1.0) is DECLINED
         assert cuda.extrapolate_residual_(good, wide, other, difference, 1.0, 1.0) is DECLINED
     assert cuda.extrapolate_residual_(good, good, difference, difference, 1.0, 1.0) is DECLINED
-    operator = cuda.operator("residual_distance", operations.residual_distance)
-    print(torch.equal(operator(good[:, ::2], good[:, 1::2]), operations.residual_distance(good[:, ::2], good[:, 1::2])))
+    operator = cuda.operator("residual_distance", expressions.residual_distance)
+    views = good[:, ::2], good[:, 1::2]
+    print(torch.equal(operator(*views), expressions.residual_distance(*views)))
     try:
         operator(good, good[:2])
     except RuntimeError as problem:
@@ -166,9 +167,9 @@ def test_what_the_kernels_do_not_have_is_declined(driver: Path) -> None:
 
 OFF = """
 a, b = torch.randn(5), torch.randn(5)
-operator = cuda.operator("residual_distance", operations.residual_distance)
+operator = cuda.operator("residual_distance", expressions.residual_distance)
 for _ in range(2):
-    assert torch.equal(operator(a, b), operations.residual_distance(a, b))
+    assert torch.equal(operator(a, b), expressions.residual_distance(a, b))
     assert cuda.read([a]) is None
 print(core.status()["cuda_kernels"])
 """

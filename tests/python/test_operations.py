@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from operators import LOADED, needs_shim
 
-from wavespeed import _native, operations
+from wavespeed import _native, expressions, operations
+from wavespeed.difference import DIFFERENCE_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,15 +23,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = Path(operations.__file__).parent
 
 EXPRESSIONS = SimpleNamespace(
-    distance=operations.residual_distance,
-    finish=operations.finish_residual_,
-    apply=operations.apply_residual,
-    apply_in_place=operations.apply_residual_,
-    moments=operations.residual_moments,
-    subtract=operations.subtract_states_,
-    advance=operations.advance_residual_,
-    extrapolate=operations.extrapolate_residual,
-    extrapolate_in_place=operations.extrapolate_residual_,
+    distance=expressions.residual_distance,
+    finish=expressions.finish_residual_,
+    apply=expressions.apply_residual,
+    apply_in_place=expressions.apply_residual_,
+    moments=expressions.residual_moments,
+    subtract=expressions.subtract_states_,
+    advance=expressions.advance_residual_,
+    extrapolate=expressions.extrapolate_residual,
+    extrapolate_in_place=expressions.extrapolate_residual_,
 )
 EXECUTORS = [pytest.param(LOADED, id="native", marks=needs_shim), pytest.param(EXPRESSIONS, id="expressions")]
 
@@ -166,15 +167,15 @@ def test_moments(executor: Any, dtype: torch.dtype, layout: str) -> None:
 
 def difference_of(newer: torch.Tensor, older: torch.Tensor) -> torch.Tensor:
     """newer - older in 8 bits."""
-    difference = operations.new_difference(newer)
+    difference = expressions.new_difference(newer)
     EXPRESSIONS.advance(older.clone(), difference, torch.zeros_like(newer), newer)
     return difference
 
 
 def in_float64(difference: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     n = math.prod(shape)
-    groups = -(-n // operations.DIFFERENCE_GROUP)
-    scales = difference[:groups].double().repeat_interleave(operations.DIFFERENCE_GROUP)[:n]
+    groups = -(-n // DIFFERENCE_GROUP)
+    scales = difference[:groups].double().repeat_interleave(DIFFERENCE_GROUP)[:n]
     return (difference[groups:].view(torch.int8)[:n] * scales).view(shape)
 
 
@@ -184,7 +185,7 @@ def in_float64(difference: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 def test_advance(executor: Any, dtype: torch.dtype, layout: str) -> None:
     residual, start, end = LAYOUTS[layout](), cast(LAYOUTS[layout](), dtype), cast(LAYOUTS[layout](), dtype)
     before, memory = residual.clone(), residual.data_ptr()
-    difference = operations.new_difference(residual)
+    difference = expressions.new_difference(residual)
     total = executor.advance(residual, difference, start, end)
     assert residual.data_ptr() == memory
     assert torch.equal(residual, end.float() - start.float())
@@ -224,12 +225,12 @@ def test_extrapolate(executor: Any, dtype: torch.dtype, layout: str) -> None:
 
 @dtypes
 def test_expressions_go_through_large_differences_in_parts(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    n = 7 * operations.DIFFERENCE_GROUP + 3
+    n = 7 * DIFFERENCE_GROUP + 3
     hidden, start, end = (numbers(n).to(dtype) for _ in range(3))
     results = []
-    for part in (operations.PART, 2 * operations.DIFFERENCE_GROUP):
-        monkeypatch.setattr(operations, "PART", part)
-        residual, difference = torch.ones(n), torch.zeros_like(operations.new_difference(hidden))
+    for part in (expressions.PART, 2 * DIFFERENCE_GROUP):
+        monkeypatch.setattr(expressions, "PART", part)
+        residual, difference = torch.ones(n), torch.zeros_like(expressions.new_difference(hidden))
         total = EXPRESSIONS.advance(residual, difference, start, end)
         extrapolated = EXPRESSIONS.extrapolate(hidden, residual, difference, difference, 1.5, -0.25)
         results.append((total, residual, difference.view(torch.int32), extrapolated))
@@ -241,10 +242,10 @@ def test_expressions_go_through_large_differences_in_parts(dtype: torch.dtype, m
 @executors
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_difference_that_is_not_finite_is_nan_in_its_group_only(executor: Any, value: float) -> None:
-    n = 3 * operations.DIFFERENCE_GROUP + 5
+    n = 3 * DIFFERENCE_GROUP + 5
     end, residual = numbers(n), torch.zeros(n)
-    end[operations.DIFFERENCE_GROUP] = value
-    difference = operations.new_difference(residual)
+    end[DIFFERENCE_GROUP] = value
+    difference = expressions.new_difference(residual)
     assert not executor.advance(residual, difference, torch.zeros(n), end).isfinite()
     assert difference[:4].isnan().tolist() == [False, True, False, False]
 
@@ -254,7 +255,9 @@ def test_only_the_view_is_written(executor: Any) -> None:
     whole = torch.zeros(4, 6)
     executor.apply_in_place(whole[1:3, 2:4], torch.ones(2, 2))
     executor.finish(whole[:, 5:], torch.full((4, 1), 2.0))
-    executor.advance(whole[:1, :2], operations.new_difference(whole[:1, :2]), torch.ones(1, 2), torch.full((1, 2), 4.0))
+    executor.advance(
+        whole[:1, :2], expressions.new_difference(whole[:1, :2]), torch.ones(1, 2), torch.full((1, 2), 4.0)
+    )
     expected = torch.zeros(4, 6)
     expected[1:3, 2:4] = 1
     expected[:, 5] = 2
@@ -273,7 +276,7 @@ def test_float64(executor: Any, layout: str) -> None:
     from_states = torch.empty_like(base)
     executor.subtract(from_states, a, b)
     torch.testing.assert_close(from_states, base, rtol=0, atol=1e-6)
-    executor.advance(from_states, operations.new_difference(base), b, a)
+    executor.advance(from_states, expressions.new_difference(base), b, a)
     torch.testing.assert_close(from_states, -base, rtol=0, atol=1e-6)
     change = difference_of(base, base)
     assert torch.equal(executor.extrapolate(a, base, change, change, 1.0, 1.0), executor.apply(a, base))
@@ -338,7 +341,7 @@ def test_executors_agree(states: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert torch.equal(again, expressed)
     changes = []
     for executor in (LOADED, EXPRESSIONS):
-        residual, change = 0.5 * native, operations.new_difference(native)
+        residual, change = 0.5 * native, expressions.new_difference(native)
         total = executor.advance(residual, change, b, a)
         torch.testing.assert_close(total, executor.finish(residual, torch.zeros_like(residual)), rtol=1e-6, atol=0)
         executor.extrapolate_in_place(residual, native, change, change, 1.5, -0.25)
@@ -405,15 +408,15 @@ def test_what_does_not_fit_is_refused_with_a_sentence(executor: Any) -> None:
     with pytest.raises(RuntimeError, match=size):
         executor.advance(row, row.clone(), row, row)
     with pytest.raises(RuntimeError, match=size):
-        executor.extrapolate_in_place(row, row, operations.new_difference(row), row, 0.0, 0.0)
+        executor.extrapolate_in_place(row, row, expressions.new_difference(row), row, 0.0, 0.0)
     with pytest.raises(RuntimeError, match=shape):
-        executor.extrapolate(row, longer, *[operations.new_difference(row)] * 2, 0.0, 0.0)
+        executor.extrapolate(row, longer, *[expressions.new_difference(row)] * 2, 0.0, 0.0)
     with pytest.raises(RuntimeError, match=size.replace("3", "2, 1")):
         executor.advance(row, torch.ones(2, 1), row, row)
     with pytest.raises(RuntimeError, match=r"the tensor 'difference' must be float32, and it .*\.$"):
         executor.advance(row, half, row, row)
     with pytest.raises(RuntimeError, match=r"both states must have the same dtype, and these .*\.$"):
-        executor.advance(row, operations.new_difference(row), row, half)
+        executor.advance(row, expressions.new_difference(row), row, half)
     with pytest.raises(RuntimeError, match=r"the tensor 'base' must be float32, and it .*\.$"):
         executor.finish(half, row)
     for operator in (executor.apply, executor.apply_in_place):
@@ -457,7 +460,7 @@ def test_opcheck(name: str, dtype: torch.dtype, layout: str) -> None:
         "apply_in_place": (narrow, wide),
         "moments": tuple(cast(LAYOUTS[layout](), dtype) for _ in range(4)),
         "subtract": (wide, narrow, cast(LAYOUTS[layout](), dtype)),
-        "advance": (wide, operations.new_difference(wide), narrow, cast(LAYOUTS[layout](), dtype)),
+        "advance": (wide, expressions.new_difference(wide), narrow, cast(LAYOUTS[layout](), dtype)),
         "extrapolate_in_place": (narrow, wide, *(difference_of(LAYOUTS[layout](), wide) for _ in range(2)), 1.5, -0.25),
     }
     arguments["extrapolate"] = arguments["extrapolate_in_place"]
@@ -473,7 +476,7 @@ def test_compiled_without_a_graph_break(dynamic: bool) -> None:
         torch.ops.wavespeed.apply_residual_(hidden, base)
         moments = torch.ops.wavespeed.residual_moments(hidden, result, stored, hidden)
         again = torch.ops.wavespeed.subtract_states_(base, stored, hidden)
-        difference = operations.new_difference(base)
+        difference = expressions.new_difference(base)
         changed = torch.ops.wavespeed.advance_residual_(base, difference, hidden, result)
         result = torch.ops.wavespeed.extrapolate_residual(result, base, difference, difference, 0.5, 0.25)
         torch.ops.wavespeed.extrapolate_residual_(hidden, base, difference, difference, 1.5, -0.25)
@@ -496,7 +499,7 @@ def test_meta_device() -> None:
     assert LOADED.distance(tensor, tensor).shape == (2,)
     assert LOADED.finish(tensor, tensor).shape == (1,)
     assert LOADED.subtract(tensor, tensor, tensor).shape == (1,)
-    difference = operations.new_difference(tensor)
+    difference = expressions.new_difference(tensor)
     assert LOADED.advance(tensor, difference, tensor, tensor).shape == (1,)
     assert LOADED.extrapolate(tensor, tensor, difference, difference, 1.0, 1.0).shape == (2, 3)
     assert LOADED.apply(tensor, tensor).shape == (2, 3)
@@ -519,7 +522,7 @@ def test_without_gradients(executor: Any, mode: Callable[[], Any]) -> None:
 
 def test_sums_are_float64_only_where_the_device_has_it() -> None:
     wanted = {"cpu": torch.float64, "cuda": torch.float64, "mps": torch.float32, "xpu": torch.float32}
-    assert {name: operations.sum_dtype(torch.device(name)) for name in wanted} == wanted
+    assert {name: expressions.sum_dtype(torch.device(name)) for name in wanted} == wanted
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device that torch can use")

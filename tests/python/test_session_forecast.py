@@ -8,7 +8,7 @@ import pytest
 import torch
 from block_model import COMPUTED, REUSED, WIDTH, Model, evaluate, open_session, picture, real_operations
 
-from wavespeed import _native, operations
+from wavespeed import _native, expressions
 
 if TYPE_CHECKING:
     pass
@@ -66,7 +66,7 @@ def test_three_points_are_kept_and_all_of_them_go(model: Model) -> None:
         sizes.append(session.statistics()["bytes"])
     elements = picture().shape[1] * WIDTH
     probe, residual = 4 * elements, 4 * elements
-    difference = 4 * operations.new_difference(torch.empty(elements)).numel()
+    difference = 4 * expressions.new_difference(torch.empty(elements)).numel()
     assert difference <= 1.03 * elements
     assert sizes[:3] == [probe + residual, 2 * probe + residual + difference, 3 * probe + residual + 2 * difference]
     assert sizes[3] == sizes[2]
@@ -101,7 +101,7 @@ def test_differences_in_8_bits_are_as_good_as_exact_ones(model: Model, metric: s
 
     def advance(residual: torch.Tensor, difference: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> Any:
         difference.copy_((end - start) - residual)
-        return operations.subtract_states_(residual, start, end)
+        return expressions.subtract_states_(residual, start, end)
 
     def extrapolate(
         hidden: torch.Tensor, residual: torch.Tensor, d1: torch.Tensor, d2: torch.Tensor, w1: float, w2: float

@@ -14,6 +14,7 @@ from block_model import SIGMA, WIDTH, DoubleBlock, Model, SingleBlock, call, eva
 from torch import nn
 
 from wavespeed import _native, operations
+from wavespeed.streams import pack, unpack
 
 pytestmark = pytest.mark.skipif(_native.core is None, reason=_native.reason)
 
@@ -267,9 +268,9 @@ def test_all_tensors_of_a_tuple_are_reused(batch: int) -> None:
 
 def test_packing_keeps_structure_shape_and_dtype() -> None:
     streams = ((torch.randn(2, 3, 4), torch.randn(2, 5).bfloat16()), torch.randn(2, 1, 2, 2))
-    packed = operations.pack(streams)
+    packed = pack(streams)
     assert packed.shape == (2, 12 + 5 + 4)
-    (first, second), third = operations.unpack(packed, streams)
+    (first, second), third = unpack(packed, streams)
     assert torch.equal(first, streams[0][0])
     assert torch.equal(second, streams[0][1])
     assert second.dtype is torch.bfloat16
