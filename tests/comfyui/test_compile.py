@@ -62,15 +62,20 @@ class Compiles:
         pass
 
 
-@pytest.fixture(autouse=True)
-def _fresh_compiler(comfy: ComfyUI) -> None:
-    """Each test begins with nothing compiled."""
+def forget(comfy: ComfyUI) -> None:
+    """What was compiled, as a new start does; what is kept in files stays."""
     import torch._dynamo
 
     torch._dynamo.reset()
     node = comfy.nodes[NODE]
     regions = node.run.__self__.regions
     regions._regions.clear()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler(comfy: ComfyUI) -> None:
+    """Each test begins with nothing compiled."""
+    forget(comfy)
 
 
 def sample(

@@ -9,9 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from in_process import relative_difference
-from test_compile import NODE, STEPS, Compiles, compiled
+from test_compile import STEPS, Compiles, compiled, forget
+from test_compile_families import ONE_WIDTH
+from tiny_models import build
 
 from comfyui_tree import ROOT
 
@@ -53,14 +54,13 @@ def test_the_second_process_compiles_nothing(
     assert "compiled 100 % of calls · 0 compiles · warm start: 2 loaded in " in warm["node"]
 
 
-@pytest.mark.parametrize(("family", "variants"), [("wan", 2), ("z_image", 3)])
-def test_other_families_start_warm(comfy: ComfyUI, family: str, variants: int) -> None:
+@pytest.mark.parametrize(("family", "sizes", "variants"), [("wan", {}, 2), ("z_image", {}, 3), ("sd1", ONE_WIDTH, 3)])
+def test_other_families_start_warm(comfy: ComfyUI, family: str, sizes: dict[str, Any], variants: int) -> None:
     """The second start is a node that has forgotten everything but its folder."""
-    model = comfy.model(family)
+    model = build(family, sizes=sizes)
     texts, graphs, latents = [], [], []
     for _ in range(2):
-        torch._dynamo.reset()
-        comfy.nodes[NODE].run.__self__.regions._regions.clear()
+        forget(comfy)
         with Compiles() as compiles:
             run = comfy.sample(compiled(comfy, model, backend="inductor"), family, steps=STEPS)
         texts.append(run.text)
