@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from in_process import relative_difference, tensors_alive
-from test_compile import Compiles, _fresh_compiler, compiled, sample  # noqa: F401
+from test_compile import Compiles, _fresh_compiler, compiled, forget, sample  # noqa: F401
 from tiny_models import build
 
 if TYPE_CHECKING:
@@ -94,6 +94,21 @@ def test_another_lora_or_strength_compiles_nothing(comfy: ComfyUI, request: pyte
     assert [counts[name] for name in ("strength", "another", "another checkpoint", "that rank again")] == [0, 0, 0, 0]
     assert counts["another rank"] <= first
     assert counts["two"] <= first
+
+
+def test_another_lora_starts_warm(comfy: ComfyUI) -> None:
+    """Code that was kept with one LoRA serves another one after a start, and does not serve the model without any."""
+    graphs, texts = [], []
+    for patched in (lora(build("flux_dev"), 0.7), lora(build("flux_dev"), 0.2, seed=2), build("flux_dev")):
+        forget(comfy)
+        with Compiles() as compiles:
+            behind = sample(compiled(comfy, patched, backend="inductor"))
+        graphs.append(compiles.graphs)
+        texts.append(comfy.texts.last())
+        assert relative_difference(behind, sample(patched)) < 1e-5
+    assert all("7 blocks · compiled 100 % of calls" in text for text in texts)
+    assert graphs[1] == 0
+    assert " · 0 compiles · warm start: " in texts[1]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -9,9 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from in_process import relative_difference
-from test_compile import NODE, STEPS, Compiles, compiled
+from test_compile import NODE, STEPS, Compiles, compiled, forget
+from test_compile_families import ONE_WIDTH, patch_attention, sample
+from tiny_models import build
 
 from comfyui_tree import ROOT
 
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from in_process import ComfyUI
 
     from comfyui_tree import ComfyUITree
+
+
+@pytest.fixture
+def _empty_store(comfy: ComfyUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is kept yet, also when other tests have kept the code of such blocks."""
+    warm_start = comfy.nodes[NODE].run.__self__.regions.warm_start
+    store = type(warm_start.store)(tmp_path / "compiled", tmp_path / "code.key")
+    monkeypatch.setattr(warm_start, "store", store)
 
 
 def start(tree: ComfyUITree, folder: Path, torch_folder: str) -> dict[str, Any]:
@@ -53,14 +62,14 @@ def test_the_second_process_compiles_nothing(
     assert "compiled 100 % of calls · 0 compiles · warm start: 2 loaded in " in warm["node"]
 
 
-@pytest.mark.parametrize(("family", "variants"), [("wan", 2), ("z_image", 3)])
-def test_other_families_start_warm(comfy: ComfyUI, family: str, variants: int) -> None:
+@pytest.mark.usefixtures("_empty_store")
+@pytest.mark.parametrize(("family", "sizes", "variants"), [("wan", {}, 2), ("z_image", {}, 3), ("sd1", ONE_WIDTH, 3)])
+def test_other_families_start_warm(comfy: ComfyUI, family: str, sizes: dict[str, Any], variants: int) -> None:
     """The second start is a node that has forgotten everything but its folder."""
-    model = comfy.model(family)
+    model = build(family, sizes=sizes)
     texts, graphs, latents = [], [], []
     for _ in range(2):
-        torch._dynamo.reset()
-        comfy.nodes[NODE].run.__self__.regions._regions.clear()
+        forget(comfy)
         with Compiles() as compiles:
             run = comfy.sample(compiled(comfy, model, backend="inductor"), family, steps=STEPS)
         texts.append(run.text)
@@ -70,3 +79,30 @@ def test_other_families_start_warm(comfy: ComfyUI, family: str, variants: int) -
     assert f"{variants} compiles (" in texts[0]
     assert f"0 compiles · warm start: {variants} loaded in " in texts[1]
     assert relative_difference(*latents) < 1e-4  # one of them may have gone back to running as it is
+
+
+@pytest.mark.usefixtures("_empty_store")
+def test_kept_code_is_not_taken_where_another_node_asks_for_the_place(
+    comfy: ComfyUI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place of a UNet's block is out of the options while its code is made, kept and checked."""
+    sizes = {
+        **ONE_WIDTH,
+        "num_res_blocks": [1],
+        "transformer_depth": [0],
+        "transformer_depth_middle": 1,
+        "transformer_depth_output": [0, 0],
+    }
+    plain = build("sd1", sizes=sizes)
+    patched = plain.clone()
+    patch_attention(patched, monkeypatch)
+    texts = []
+    for model in (plain, patched, plain):
+        forget(comfy)
+        latent = sample(comfy, compiled(comfy, model, backend="inductor"), "sd1")
+        texts.append(comfy.texts.last())
+        assert relative_difference(latent, sample(comfy, model, "sd1")) < 1e-5
+    assert "3 compiles (" in texts[0]
+    assert "1 compile (" in texts[1]
+    assert "warm start: 2 loaded in " in texts[1]
+    assert "0 compiles · warm start: 3 loaded in " in texts[2]

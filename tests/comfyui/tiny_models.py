@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import family
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def build_or_absent(name: str, **how: Any) -> Any:
-    """A ModelPatcher of a family, see family.build."""
-    return family.build(FAMILIES[name], **how)
+def build_or_absent(name: str, *, sizes: dict[str, Any] | None = None, **how: Any) -> Any:
+    """A ModelPatcher of a family, see family.build. sizes: instead of those of its configuration."""
+    found = FAMILIES[name]
+    return family.build(replace(found, config={**found.config, **(sizes or {})}), **how)
 
 
 @contextlib.contextmanager
