@@ -24,18 +24,8 @@ def operations_module(comfy: ComfyUI) -> Any:
 def _expressions(comfy: ComfyUI, monkeypatch: pytest.MonkeyPatch) -> None:
     """The executor of devices without native kernels, on the CPU."""
     module = operations_module(comfy)
-    expressions = dataclasses.replace(
-        comfy.engine().operations,
-        distance=module.residual_distance,
-        finish=module.finish_residual_,
-        apply=module.apply_residual,
-        apply_in_place=module.apply_residual_,
-        moments=module.residual_moments,
-        subtract=module.subtract_states_,
-        advance=module.advance_residual_,
-        extrapolate=module.extrapolate_residual,
-        extrapolate_in_place=module.extrapolate_residual_,
-    )
+    by_torch = {member: operator.expression for member, operator in zip(module.MEMBERS, module.OPERATORS, strict=True)}
+    expressions = dataclasses.replace(comfy.engine().operations, **by_torch)
     node = comfy.nodes[NODE].run.__self__  # type: ignore[attr-defined]
     monkeypatch.setattr(node, "engine", dataclasses.replace(node.engine, operations=expressions))
 
