@@ -58,22 +58,23 @@ class ModelCall:
 
     def _open(self, member: Member) -> bool:
         options: dict[str, Any] = self._args[5]
-        call = keys.call_keys(options, getattr(self.base_model.current_patcher, "current_hooks", None), self._kwargs)
-        refusal = self._refusal(member, call)
-        if refusal or call is None:
-            member.refusals.add(refusal)
+        refusal = self._refusal(member, options)
+        hooks = getattr(self.base_model.current_patcher, "current_hooks", None)
+        call = None if refusal else keys.call_keys(options, hooks, self._kwargs)
+        if call is None:
+            member.refusals.add(refusal or "ComfyUI did not say which prompts a batch holds")
             return False
         if member.descriptor.whole_batch:
             call = keys.whole_batch(call)
         sigma: torch.Tensor = self._args[1][:1]
         return member.session.open_call(call, sigma, keys.replaces_blocks(options))
 
-    def _refusal(self, member: Member, call: tuple[keys.Key, ...] | None) -> str:
-        """Why this call has to be made without the cache, in words; empty when it need not."""
-        options: dict[str, Any] = self._args[5]
+    @staticmethod
+    def _refusal(member: Member, options: dict[str, Any]) -> str:
+        """Why a call with these options has to be made without the cache, in words; empty when it need not."""
         for option in member.descriptor.never_options:
             if option in options:
                 return f"with {option} its blocks fill caches that later calls read, so every call is computed"
         if member.last_block is not None and keys.replaces_block(options, member.last_block):
             return "another node replaces the last block, which would take the reused state to the end"
-        return "" if call is not None else "ComfyUI did not say which prompts a batch holds"
+        return ""

@@ -87,6 +87,8 @@ class Operations:
 
 
 class _Operator(NamedTuple):
+    member: str
+    """What Operations calls it."""
     name: str
     signature: str
 
@@ -116,34 +118,28 @@ class _Operator(NamedTuple):
 
 # The signatures are those of src/torch/shim.cpp.
 OPERATORS = (
-    _Operator("residual_distance", "(Tensor a, Tensor b) -> Tensor"),
-    _Operator("finish_residual_", "(Tensor(a!) base, Tensor end) -> Tensor"),
-    _Operator("apply_residual", "(Tensor hidden, Tensor residual) -> Tensor"),
-    _Operator("apply_residual_", "(Tensor(a!) hidden, Tensor residual) -> ()"),
-    _Operator("residual_moments", "(Tensor probe, Tensor s1, Tensor s2, Tensor s3) -> Tensor"),
-    _Operator("subtract_states_", "(Tensor(a!) residual, Tensor start, Tensor end) -> Tensor"),
-    _Operator("advance_residual_", "(Tensor(a!) residual, Tensor(b!) difference, Tensor start, Tensor end) -> Tensor"),
+    _Operator("distance", "residual_distance", "(Tensor a, Tensor b) -> Tensor"),
+    _Operator("finish", "finish_residual_", "(Tensor(a!) base, Tensor end) -> Tensor"),
+    _Operator("apply", "apply_residual", "(Tensor hidden, Tensor residual) -> Tensor"),
+    _Operator("apply_in_place", "apply_residual_", "(Tensor(a!) hidden, Tensor residual) -> ()"),
+    _Operator("moments", "residual_moments", "(Tensor probe, Tensor s1, Tensor s2, Tensor s3) -> Tensor"),
+    _Operator("subtract", "subtract_states_", "(Tensor(a!) residual, Tensor start, Tensor end) -> Tensor"),
     _Operator(
-        "extrapolate_residual", "(Tensor hidden, Tensor residual, Tensor d1, Tensor d2, float w1, float w2) -> Tensor"
+        "advance",
+        "advance_residual_",
+        "(Tensor(a!) residual, Tensor(b!) difference, Tensor start, Tensor end) -> Tensor",
     ),
     _Operator(
-        "extrapolate_residual_", "(Tensor(a!) hidden, Tensor residual, Tensor d1, Tensor d2, float w1, float w2) -> ()"
+        "extrapolate",
+        "extrapolate_residual",
+        "(Tensor hidden, Tensor residual, Tensor d1, Tensor d2, float w1, float w2) -> Tensor",
+    ),
+    _Operator(
+        "extrapolate_in_place",
+        "extrapolate_residual_",
+        "(Tensor(a!) hidden, Tensor residual, Tensor d1, Tensor d2, float w1, float w2) -> ()",
     ),
 )
-
-
-MEMBERS = (
-    "distance",
-    "finish",
-    "apply",
-    "apply_in_place",
-    "moments",
-    "subtract",
-    "advance",
-    "extrapolate",
-    "extrapolate_in_place",
-)
-"""What Operations calls each of OPERATORS, in their order."""
 
 
 def _load_shim(core: ModuleType | None) -> str:
@@ -213,11 +209,11 @@ def load(core: ModuleType | None) -> Operations:
     cuda = _cuda_kernels(core)
     try:
         reason = _register(core, cuda)
-        functions = [operator.overload() for operator in OPERATORS]
+        members = {operator.member: operator.overload() for operator in OPERATORS}
     except Exception as problem:
         # Whatever a torch release does to registration, the arithmetic works without.
         reason = f"torch does not take the operators of this pack: {str(problem).rstrip('.')}"
-        functions = [operator.expression for operator in OPERATORS]
+        members = {operator.member: operator.expression for operator in OPERATORS}
     if reason:
         executor = f"torch expressions, because {reason}"
     else:
@@ -225,7 +221,7 @@ def load(core: ModuleType | None) -> Operations:
         gpus = "" if cuda is None else ", native CUDA kernels"
         executor = f"native CPU kernels {kernels}{gpus}, and torch expressions on other devices"
     return Operations(
-        **dict(zip(MEMBERS, functions, strict=True)),
+        **members,
         new_difference=expressions.new_difference,
         complete=streams.complete,
         read=read if cuda is None else functools.partial(read, cuda=cuda),

@@ -24,7 +24,7 @@ def operations_module(comfy: ComfyUI) -> Any:
 def _expressions(comfy: ComfyUI, monkeypatch: pytest.MonkeyPatch) -> None:
     """The executor of devices without native kernels, on the CPU."""
     module = operations_module(comfy)
-    by_torch = {member: operator.expression for member, operator in zip(module.MEMBERS, module.OPERATORS, strict=True)}
+    by_torch = {operator.member: operator.expression for operator in module.OPERATORS}
     expressions = dataclasses.replace(comfy.engine().operations, **by_torch)
     node = comfy.nodes[NODE].run.__self__  # type: ignore[attr-defined]
     monkeypatch.setattr(node, "engine", dataclasses.replace(node.engine, operations=expressions))

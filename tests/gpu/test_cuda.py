@@ -219,15 +219,7 @@ def test_opcheck(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("strategy", ["classic", "forecast"])
 def test_sessions_decide_as_with_expressions(strategy: str) -> None:
     by_torch: dict[str, Callable[..., Any]] = {
-        "distance": expressions.residual_distance,
-        "finish": expressions.finish_residual_,
-        "apply": expressions.apply_residual,
-        "apply_in_place": expressions.apply_residual_,
-        "moments": expressions.residual_moments,
-        "subtract": expressions.subtract_states_,
-        "advance": expressions.advance_residual_,
-        "extrapolate": expressions.extrapolate_residual,
-        "extrapolate_in_place": expressions.extrapolate_residual_,
+        **{operator.member: operator.expression for operator in operations.OPERATORS},
         "read": operations.read,
     }
     torch.manual_seed(0)

@@ -22,17 +22,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = Path(operations.__file__).parent
 
-EXPRESSIONS = SimpleNamespace(
-    distance=expressions.residual_distance,
-    finish=expressions.finish_residual_,
-    apply=expressions.apply_residual,
-    apply_in_place=expressions.apply_residual_,
-    moments=expressions.residual_moments,
-    subtract=expressions.subtract_states_,
-    advance=expressions.advance_residual_,
-    extrapolate=expressions.extrapolate_residual,
-    extrapolate_in_place=expressions.extrapolate_residual_,
-)
+EXPRESSIONS = SimpleNamespace(**{operator.member: operator.expression for operator in operations.OPERATORS})
 EXECUTORS = [pytest.param(LOADED, id="native", marks=needs_shim), pytest.param(EXPRESSIONS, id="expressions")]
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
