@@ -89,4 +89,38 @@ static inline void assert_same_double(double value, double expected) {
     }
 }
 
+/* The level that every machine has. */
+static inline ws_cpu_executor portable(void) {
+    size_t last = 0;
+    while (ws_kernels_level(last + 1) != NULL) {
+        ++last;
+    }
+    return (ws_cpu_executor){ws_kernels_level(last), NULL};
+}
+
+/* Zeros of both signs, denormals, what rounds to another 16-bit number, the largest, infinities, NaN, and a few ordinary ones. */
+static inline float special_value(void) {
+    static const float values[] = {0.0f, -0.0f, 0x1p-149f, -0x1p-149f, 0x1p-133f, 0x1p-126f, -0x1.fp-127f, 0x1p-24f, 0x1p-25f,
+                                   -0x1.8p-24f, 0x1p-14f, 0x1.ffcp-15f, 65504.0f, 65520.0f, -65519.0f, 3.4028235e38f,
+                                   -3.4028235e38f, 0x1.ffp127f, 0x1.008p0f, 0x1.018p0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN};
+    return values[random_bits() % (sizeof(values) / sizeof(values[0]))];
+}
+
+/* A NaN is a NaN: which one is nobody's promise. of: what gave the value. */
+static inline void assert_same_sum(const char *of, double value, double expected) {
+    if (!(isnan(value) && isnan(expected)) && memcmp(&value, &expected, sizeof(value)) != 0) {
+        fail_msg("%s: %.17g instead of exactly %.17g", of, value, expected);
+    }
+}
+
+static inline void assert_same_array(const char *of, ws_dtype dtype, const void *array, const void *expected, size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+        const float value = get(dtype, array, i);
+        const float wanted = get(dtype, expected, i);
+        if (!(isnan(value) && isnan(wanted)) && ws_bits_of_f32(value) != ws_bits_of_f32(wanted)) {
+            fail_msg("%s: element %zu of %zu is %a instead of %a", of, i, n, (double)value, (double)wanted);
+        }
+    }
+}
+
 #endif

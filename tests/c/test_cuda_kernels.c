@@ -10,14 +10,6 @@ enum { RANDOM_CASES = 12 }; /* per kernel and dtype, beside the edges */
 
 static const char *const dtype_names[WS_DTYPE_COUNT] = {"f32", "bf16", "f16"};
 
-static ws_cpu_executor portable(void) {
-    size_t last = 0;
-    while (ws_kernels_level(last + 1) != NULL) {
-        ++last;
-    }
-    return (ws_cpu_executor){ws_kernels_level(last), NULL};
-}
-
 /* ---- Cases ---------------------------------------------------------------------------------------------------------- */
 
 /* Lengths around rows, groups (also what a thread has in flight), blocks, chunks, and what the last CUDA block fetches at a time. */
@@ -32,14 +24,6 @@ static size_t length_of_case(size_t i) {
 }
 
 enum { CASES = 2 + 3 * 6 + RANDOM_CASES };
-
-static float special_value(void) {
-    static const float values[] = {0.0f,         -0.0f,    0x1p-149f, -0x1p-149f,    0x1p-133f,  0x1p-126f,
-                                   -0x1.fp-127f, 0x1p-24f, 0x1p-25f,  -0x1.8p-24f,   0x1p-14f,   0x1.ffcp-15f,
-                                   65504.0f,     65520.0f, -65519.0f, 3.4028235e38f, 0x1.008p0f, 0x1.018p0f,
-                                   1.0f,         -1.0f,    INFINITY,  -INFINITY,     NAN};
-    return values[random_bits() % (sizeof(values) / sizeof(values[0]))];
-}
 
 /* A quarter of the cases has values that are no hidden state's. */
 static void *new_case(ws_dtype dtype, size_t n, size_t i) {
@@ -74,22 +58,6 @@ static void launch(const char *kernel, ws_dtype dtype, ws_cuda_operands *operand
     free(workspace);
 }
 
-static void assert_same_sum(double value, double expected) {
-    if (!(isnan(value) && isnan(expected))) {
-        assert_same_double(value, expected);
-    }
-}
-
-static void assert_same_array(ws_dtype dtype, const void *array, const void *expected, size_t n) {
-    for (size_t i = 0; i < n; ++i) {
-        const float value = get(dtype, array, i);
-        const float wanted = get(dtype, expected, i);
-        if (!(isnan(value) && isnan(wanted)) && ws_bits_of_f32(value) != ws_bits_of_f32(wanted)) {
-            fail_msg("element %zu of %zu is %a instead of %a", i, n, (double)value, (double)wanted);
-        }
-    }
-}
-
 /* ---- Properties ----------------------------------------------------------------------------------------------------- */
 
 static void check_sums(ws_dtype dtype, size_t n, size_t i) {
@@ -109,11 +77,11 @@ static void check_sums(ws_dtype dtype, size_t n, size_t i) {
         double results[WS_LAUNCH_MOST_SUMS];
         operands.sums = results;
         launch("distance", dtype, &operands, 2, (emulated_order)order);
-        assert_same_sum(results[0], sums.difference);
-        assert_same_sum(results[1], sums.reference);
+        assert_same_sum("CUDA", results[0], sums.difference);
+        assert_same_sum("CUDA", results[1], sums.reference);
         launch("moments", dtype, &operands, 8, (emulated_order)order);
         for (size_t k = 0; k < sizeof(expected) / sizeof(expected[0]); ++k) {
-            assert_same_sum(results[k], expected[k]);
+            assert_same_sum("CUDA", results[k], expected[k]);
         }
     }
     for (size_t k = 0; k < 1 + WS_HISTORY; ++k) {
@@ -132,8 +100,8 @@ static void check_finish(ws_dtype dtype, size_t n, size_t i) {
         double sum;
         ws_cuda_operands operands = {.n = n, .in = {end}, .out = result, .sums = &sum};
         launch("finish", dtype, &operands, 1, (emulated_order)order);
-        assert_same_sum(sum, expected_sum);
-        assert_same_array(WS_DTYPE_F32, result, expected, n);
+        assert_same_sum("CUDA", sum, expected_sum);
+        assert_same_array("CUDA", WS_DTYPE_F32, result, expected, n);
         free(result);
     }
     free(base);
@@ -152,8 +120,8 @@ static void check_subtract(ws_dtype dtype, size_t n, size_t i) {
         double sum;
         ws_cuda_operands operands = {.n = n, .in = {start, end}, .out = residual, .sums = &sum};
         launch("subtract", dtype, &operands, 1, (emulated_order)order);
-        assert_same_sum(sum, expected_sum);
-        assert_same_array(WS_DTYPE_F32, residual, expected, n);
+        assert_same_sum("CUDA", sum, expected_sum);
+        assert_same_array("CUDA", WS_DTYPE_F32, residual, expected, n);
         free(residual);
     }
     free(start);
@@ -195,9 +163,9 @@ static void check_advance(ws_dtype dtype, size_t n, size_t i) {
         ws_cuda_operands operands = {
             .n = n, .in = {start, end}, .out = residual, .difference = difference, .sums = &sum};
         launch("advance", dtype, &operands, 1, (emulated_order)order);
-        assert_same_sum(sum, expected_sum);
-        assert_same_array(WS_DTYPE_F32, residual, expected, n);
-        assert_same_array(WS_DTYPE_F32, difference, expected_difference, groups);
+        assert_same_sum("CUDA", sum, expected_sum);
+        assert_same_array("CUDA", WS_DTYPE_F32, residual, expected, n);
+        assert_same_array("CUDA", WS_DTYPE_F32, difference, expected_difference, groups);
         /* All that is behind the scales, also what is behind the values and nobody's. */
         assert_memory_equal(difference + groups, expected_difference + groups, (size - groups) * sizeof(float));
         free(residual);
@@ -239,15 +207,15 @@ static void check_apply_and_extrapolate(ws_dtype dtype, size_t n, size_t i) {
     ws_residual_apply(&scalar, dtype, applied, hidden, residual, n);
     ws_residual_extrapolate(&scalar, dtype, extrapolated, hidden, residual, differences, operands.weights, n);
     launch("apply", dtype, &operands, 0, EMULATED_FORWARD);
-    assert_same_array(dtype, out, applied, n);
+    assert_same_array("CUDA", dtype, out, applied, n);
     launch("extrapolate", dtype, &operands, 0, EMULATED_BACKWARD);
-    assert_same_array(dtype, out, extrapolated, n);
+    assert_same_array("CUDA", dtype, out, extrapolated, n);
     operands.in[0] = operands.out = in_place;
     launch("apply", dtype, &operands, 0, EMULATED_BACKWARD);
-    assert_same_array(dtype, in_place, applied, n);
+    assert_same_array("CUDA", dtype, in_place, applied, n);
     memcpy(in_place, hidden, n * size_of(dtype));
     launch("extrapolate", dtype, &operands, 0, EMULATED_FORWARD);
-    assert_same_array(dtype, in_place, extrapolated, n);
+    assert_same_array("CUDA", dtype, in_place, extrapolated, n);
     free(hidden);
     free(residual);
     free(newer);
@@ -316,7 +284,7 @@ static void every_value_is_rounded_as_on_the_cpu(void **state) {
             ws_cuda_operands operands = {.n = PATTERNS, .in = {hidden, residual}, .out = out};
             ws_residual_apply(&scalar, (ws_dtype)dtype, expected, hidden, residual, PATTERNS);
             launch("apply", (ws_dtype)dtype, &operands, 0, EMULATED_FORWARD);
-            assert_same_array((ws_dtype)dtype, out, expected, PATTERNS);
+            assert_same_array("CUDA", (ws_dtype)dtype, out, expected, PATTERNS);
         }
     }
     free(residual);
