@@ -4,8 +4,9 @@
     build/venv/bin/python tests/bench/quality_table.py build/quality.jsonl --plot build/quality.png
 
 Every way of computing less draws the same pictures from the same seeds: fewer steps, core's EasyCache, DiCache and a
-Taylor series as published (published_caches.py), and the caches of this pack, each with several values of its knob. One
-JSON line per picture; a run that was stopped goes on where it ended when it is started again with the same output.
+Taylor series as published (published_caches.py), cache-dit itself where it is installed (cache_dit_runs.py), and the
+caches of this pack, each with several values of its knob. One JSON line per picture; a run that was stopped goes on
+where it ended when it is started again with the same output.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import re
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
+from cache_dit_runs import CONFIGURATIONS, CacheDit, missing_package
 from published_caches import DiCache, Taylor
 
 from comfyui_here import ComfyUIHere
@@ -40,6 +43,7 @@ METHODS: dict[str, tuple[float, ...]] = {
     "EasyCache": (0.02, 0.05, 0.1, 0.2, 0.4),
     "DiCache": (0.03, 0.05, 0.08, 0.12, 0.18, 0.27),
     "Taylor": (2, 3, 4),
+    **dict.fromkeys(CONFIGURATIONS, (0.03, 0.06, 0.1, 0.2, 0.4, 1.0)),
     "classic, threshold": (0.02, 0.035, 0.05, 0.07, 0.1, 0.14),
     "forecast, threshold": (0.02, 0.04, 0.06, 0.09, 0.13, 0.2),
     "forecast, speedup": (1.4, 1.67, 2.0, 2.5, 3.0, 3.6),
@@ -59,24 +63,31 @@ class Setting:
 @dataclass(frozen=True)
 class Drawn:
     picture: torch.Tensor
-    evaluations: int
-    computed: int
+    evaluations: float
+    computed: float
     seconds: float
 
 
 class Quality:
-    """Draws one setting. computed counts the calls of the second block: a hit runs at most the first one."""
+    """Draws one setting.
+
+    computed counts the calls of the second block: a hit runs at most the first one. cache-dit computes more blocks in a
+    hit; its evaluations count by their blocks, all but the first.
+    """
 
     def __init__(self, comfyui: ComfyUIHere, setting: Setting) -> None:
         self.comfyui = comfyui
         self.setting = setting
         self.plain = with_shift(comfyui.model, setting.shift)
-        self.computed = 0
+        self.computed: float = 0
+        comfyui.diffusion_model().double_blocks[1].register_forward_hook(lambda *_call: self.count(1))
 
-        def count(*_call: Any) -> None:
-            self.computed += 1
+    def count(self, evaluations: float) -> None:
+        self.computed += evaluations
 
-        comfyui.diffusion_model().double_blocks[1].register_forward_hook(count)
+    @cached_property
+    def cache_dit(self) -> CacheDit:
+        return CacheDit(self.count)
 
     def draw(self, model: Any, subject: str, seed: int, steps: int) -> Drawn:
         how = {"cfg": self.setting.cfg, "size": self.setting.size, "sampler": self.setting.sampler}
@@ -85,12 +96,15 @@ class Quality:
         begun = time.perf_counter()
         latent = self.comfyui.sample(model, steps=steps, subject=subject, seed=seed, **how)
         seconds = time.perf_counter() - begun
+        computed = round(self.computed, 3)
         found = re.search(r"(\d+) evaluations", self.comfyui.texts.last_text)
-        evaluations = int(found[1]) if found else self.computed
-        return Drawn(self.comfyui.decode(latent), evaluations, self.computed, seconds)
+        evaluations = int(found[1]) if found else computed
+        return Drawn(self.comfyui.decode(latent), evaluations, computed, seconds)
 
     def model_with(self, method: str, value: float, evaluations: int) -> Any:
         """evaluations: of the full run."""
+        if method in CONFIGURATIONS:
+            return self.cache_dit.patched(self.plain, CONFIGURATIONS[method], value, self.setting.cfg)
         if method == "DiCache":
             return DiCache(evaluations, value).patched(self.plain)
         if method == "Taylor":
@@ -181,6 +195,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     chosen = parser.parse_args()
+    methods: list[str] = chosen.methods
+    missing = missing_package()
+    if missing is not None and not CONFIGURATIONS.keys().isdisjoint(methods):
+        print(f"cache-dit: skipped, {missing} is not installed", flush=True)
+        methods = [method for method in methods if method not in CONFIGURATIONS]
     setting = Setting(chosen.steps, chosen.cfg, chosen.shift, chosen.sampler, chosen.size)
     names = (*asdict(setting), "subject", "seed", "method", "value")
     done = {tuple(line[name] for name in names) for line in lines_of(chosen.output)}
@@ -195,7 +214,7 @@ def main() -> None:
                 def wanted(method: str, value: float, *, subject: str = subject, seed: int = seed) -> bool:
                     return (*asdict(setting).values(), subject, seed, method, value) not in done
 
-                for line in quality.of_sample(subject, seed, chosen.methods, wanted):
+                for line in quality.of_sample(subject, seed, methods, wanted):
                     output.write(json.dumps(line) + "\n")
                     output.flush()
                 print(f"seed {seed}: {subject}", flush=True)
