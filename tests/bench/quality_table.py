@@ -24,7 +24,11 @@ IDENTICAL = 100.0
 """dB that stand for a picture that equals its reference: 8-bit pictures are equal far below."""
 RESAMPLES = 2000
 SETTING = ("steps", "cfg", "shift", "sampler", "size")
-COLOURS = ("#6a737d", "#a371f7", "#b35900", "#2f81f7", "#0b6e4f", "#cf222e", "#9a6700", "#1b7f83")
+COLOURS = (
+    *("#1b1f24", "#a371f7", "#b35900", "#c9a227", "#9ecbff", "#2f81f7", "#8ddbb0", "#0b6e4f", "#f5b5c8", "#d6336c"),
+    *("#ff5fa2", "#6a737d", "#ff8a3d", "#cf222e", "#1b7f83"),
+)
+"""One for each method that quality.py knows."""
 PAPER, INK, GRID = "#ffffff", "#1b1f24", "#d8dee4"
 
 Curve = dict[tuple[str, int], np.ndarray]
@@ -114,8 +118,8 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 
 def plot(lines: list[dict[str, Any]]) -> Image.Image:
-    """Likeness to the full run over the share computed, one line per method."""
-    width, height, left, right, top, bottom = 760, 460, 64, 20, 44, 50
+    """Likeness to the full run over the share computed, one line per method, their names beside them."""
+    width, height, left, right, top, bottom = 1060, 460, 64, 320, 44, 50
     found = {method: mean(curve) for method, curve in curves(lines, "psnr_full").items()}
     known = [value for values in found.values() for value in values if not np.isnan(value)]
     low, high = 5 * np.floor(min(known) / 5), 5 * np.ceil(max(known) / 5)
@@ -141,16 +145,14 @@ def plot(lines: list[dict[str, Any]]) -> Image.Image:
         large,
     )
     pen.text((width - right, height - 8), "evaluations computed", INK, font, anchor="rd")
-    for values, colour in zip(found.values(), COLOURS, strict=False):
+    for row, ((method, values), colour) in enumerate(zip(found.items(), COLOURS, strict=False)):
         points = [place(share, value) for share, value in zip(SHARES, values, strict=True) if not np.isnan(value)]
         pen.line(points, colour, 3)
         for across, down in points:
             pen.ellipse((across - 4, down - 4, across + 4, down + 4), colour)
-    for row, (method, colour) in enumerate(zip(found, COLOURS, strict=False)):
-        pen.rectangle(
-            (left + 12, height - bottom - 116 + 20 * row, left + 32, height - bottom - 112 + 20 * row), colour
-        )
-        pen.text((left + 40, height - bottom - 122 + 20 * row), method, colour, font)
+        across, down = width - right + 20, top + 24 * row
+        pen.rectangle((across, down + 6, across + 20, down + 10), colour)
+        pen.text((across + 28, down), method, colour, font)
     return image
 
 

@@ -14,7 +14,7 @@ from comfyui_tree import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
 
-from cache_dit_runs import CONFIGURATIONS, WEIGHTS, CacheDit, missing_package
+from cache_dit_runs import CONFIGURATIONS, NO_LIMIT, WEIGHTS, CacheDit, missing_package
 from diffusers_flux import diffusers_flux, in_place_of_comfyui, velocity
 
 if TYPE_CHECKING:
@@ -82,13 +82,15 @@ def test_cache_dit_that_computes_everything(comfy: ComfyUI, plain: tuple[Any, to
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_cache_dit_that_reuses_whatever_it_may(comfy: ComfyUI, plain: tuple[Any, torch.Tensor], name: str) -> None:
-    """From a threshold of 1 on cache-dit computes the warm-up and the first blocks."""
+    """From a threshold of 1 on it computes the warm-up, what its limit in a row asks for, and the first blocks."""
     model, expected = plain
     configuration = CONFIGURATIONS[name]
     shares: list[float] = []
     latent = draw(comfy, CacheDit(shares.append).patched(model, configuration, 1.0, cfg=3.0), "tree", DEMO_STEPS)
     assert torch.isfinite(latent).all()
     assert distance_in_decibels(latent, expected) < SAME_PICTURE
-    charged = 11
-    of_first_blocks = (configuration.first_blocks - 1) / charged * (DEMO_STEPS - configuration.warm_up)
-    assert sum(shares) == pytest.approx(configuration.warm_up + of_first_blocks)
+    computed, in_a_row = configuration.warm_up, configuration.left_out_in_a_row
+    if in_a_row != NO_LIMIT:
+        computed += (DEMO_STEPS - computed) // (in_a_row + 1)
+    of_first_blocks = (configuration.first_blocks - 1) / 11 * (DEMO_STEPS - computed)
+    assert sum(shares) == pytest.approx(computed + of_first_blocks)
