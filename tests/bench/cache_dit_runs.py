@@ -11,8 +11,8 @@ other blocks add; B of the last ones may be computed again. The first W evaluati
 left out in a row. Positive and negative prompt are forwards of their own that share a decision: its default, decisions
 of their own, gives worse pictures here.
 
-F is 1, as in First Block Cache, or 2, which is of 12 blocks what its default of 8 is of the 57 of FLUX.1. By default B is
-0, W is 8 and MC has no limit; W 4 and MC 3 are the defaults of SGLang, which brings cache-dit along
+F is 1, as in First Block Cache, or 2, which is of 12 blocks what its default of 8 is of the 57 of FLUX.1. By default
+B is 0, W is 8 and MC has no limit; W 4 and MC 3 are the defaults of SGLang, which offers cache-dit
 (https://docs.sglang.io/diffusion/environment_variables.html). W 3 with MC 2 or 3 is the best that was found for its
 TaylorSeer on this model.
 """

@@ -70,7 +70,7 @@ def test_a_run(comfy: ComfyUI, plain: tuple[Any, torch.Tensor], transformer: Flu
     assert distance_in_decibels(latent, expected) > SAME_PICTURE
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", ["cache-dit F2B0 W8", "cache-dit F1B0 W3 MC3 TaylorSeer"])
 def test_cache_dit_that_computes_everything(comfy: ComfyUI, plain: tuple[Any, torch.Tensor], name: str) -> None:
     model, expected = plain
     shares: list[float] = []
