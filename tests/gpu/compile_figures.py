@@ -1,11 +1,11 @@
-"""Compile Model+ on a GPU: compiled steps beside eager ones, with and without the cache, and first steps of new processes.
+"""Compile Model+ on a GPU: compiled steps beside eager ones, with and without the cache, and starts of processes.
 
     python tests/gpu/compile_figures.py
 
 All sides run in one process on the demo model in the real ComfyUI and take turns; a ratio is the median over the turns
 of a side's time by the eager time of the same turn. What a process needs for its first compiled step is measured cold,
 with nothing kept, and warm, with what Compile Model+ has kept and torch's own folder empty. One JSON line per
-measurement, a table at the end. Nothing fails because of a time; --device cpu tries the script out where there is no GPU.
+measurement, a table at the end. Nothing fails because of a time. --device cpu tries the script out.
 
 Target: compiled at most 1.0 times the eager time, or the node says what runs as it is.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -28,6 +27,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 os.environ["WAVESPEED_CUDA"] = "on"  # read when the extension is loaded
 
+from machine import describe
+
 from comfyui_here import ComfyUIHere
 from compiled_start import start
 
@@ -39,17 +40,6 @@ MODES = ("", "max-autotune-no-cudagraphs")
 SPEEDUP = 2.0
 WARM_UPS = 2
 """Runs of each side that are not counted: the first compiles, and the trial of both ways may reach into the second."""
-
-
-def machine(device: str) -> dict[str, Any]:
-    """Stands in every line, so that a line says where it comes from."""
-    gpu = torch.cuda.get_device_name(0) if device == "cuda" else None
-    return {
-        "device": gpu or platform.processor() or platform.machine(),
-        "cuda": torch.version.cuda if gpu else None,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def compare_steps(comfyui: ComfyUIHere, sizes: list[int], steps: int, pairs: int) -> Iterator[dict[str, Any]]:
@@ -123,7 +113,7 @@ def main() -> int:
     if chosen.device == "cuda" and not torch.cuda.is_available():
         print("SKIPPED: no CUDA device")
         return SKIPPED
-    where = machine(chosen.device)
+    where = describe(chosen.device)
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"TORCHINDUCTOR_CACHE_DIR": folder, "WAVESPEED_CACHE_DIR": "0"}

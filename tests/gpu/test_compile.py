@@ -122,9 +122,10 @@ def test_it_compiles_as_often_as_on_the_cpu(comfyui: ComfyUIHere) -> None:
 
 
 def test_another_lora_compiles_nothing(comfyui: ComfyUIHere) -> None:
-    draw(comfyui, comfyui.with_compile(backend="eager"))
+    without = draw(comfyui, comfyui.with_compile(backend="eager"))
     for patched in (lora(comfyui.model, 0.5), lora(comfyui.model, 2.0), comfyui.model):
         plain = draw(comfyui, patched)
+        assert torch.equal(plain, without) == (patched is comfyui.model)
         before = compiles()
         assert torch.equal(draw(comfyui, comfyui.with_compile(patched, backend="eager")), plain)
         assert compiles() == before
