@@ -22,7 +22,10 @@ set(WAVESPEED_PYTHON_SOURCES
   src/python/compile_request.c
   src/python/cuda.c
   src/python/entries.c
+  src/python/entries_reuse.c
+  src/python/entries_store.c
   src/python/errors.c
+  src/python/hook_object.c
   src/python/hooks.c
   src/python/module.c
   src/python/nodes.c

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 300
 # Core's choice on a CPU is the sub-quadratic attention, which no GPU user has and which breaks compiled graphs.
-ARGUMENTS = ("--cpu", "--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--use-pytorch-cross-attention")
+ON_ANY_DEVICE = ("--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--use-pytorch-cross-attention")
+ARGUMENTS = ("--cpu", *ON_ANY_DEVICE)
 # Nothing asks a model hub for files, and Python's prints arrive in the log when they happen. One thread: the models of
 # the demo and the tests are so small that a second one makes them slower, and on a busy machine it waits in a loop.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}

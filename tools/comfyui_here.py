@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from comfyui_base import ARGUMENTS
+from comfyui_base import ARGUMENTS, ON_ANY_DEVICE
 from comfyui_tree import ROOT, find_comfyui
 from comfyui_worker import prepare_modules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from comfyui_tree import ComfyUITree
@@ -28,18 +31,30 @@ class Silence:
 
     last_text = ""
 
+    def __init__(self) -> None:
+        self._lists: list[list[str]] = []
+
     def send(self, kind: str, **data: Any) -> None:
         self.last_text = data["text"]
+        for texts in self._lists:
+            texts.append(self.last_text)
+
+    @contextmanager
+    def kept(self, texts: list[str]) -> Iterator[None]:
+        """Adds all that is sent meanwhile."""
+        self._lists.append(texts)
+        yield
+        self._lists.remove(texts)
 
 
 class ComfyUIHere:
     """model: the demo model as ComfyUI's loader returns it."""
 
-    def __init__(self, threads: int = 1) -> None:
-        """threads: one is the fastest for a model this small."""
+    def __init__(self, threads: int = 1, device: str = "cpu") -> None:
+        """threads: one is the fastest for a model this small. device: "cpu", or "cuda" for ComfyUI's own choice."""
         self.tree: ComfyUITree = find_comfyui()
         self.texts = Silence()
-        arguments, sys.argv = sys.argv, ["comfyui", *ARGUMENTS]
+        arguments, sys.argv = sys.argv, ["comfyui", *(ARGUMENTS if device == "cpu" else ON_ANY_DEVICE)]
         logging.disable(logging.INFO)
         prepare_modules(str(self.tree.path), self.texts)
         import comfy.utils
@@ -54,6 +69,9 @@ class ComfyUIHere:
         self._vae: Any = None
         self.model = self.run_node("UNETLoader", unet_name=FLUX, weight_dtype="default")
 
+    def node_class(self, node: str) -> type:
+        return self._nodes[node]
+
     def run_node(self, node: str, **inputs: Any) -> Any:
         """First output of a node."""
         return getattr(self._nodes[node](), self._nodes[node].FUNCTION)(**inputs)[0]
@@ -62,28 +80,37 @@ class ComfyUIHere:
         """Of one required input of a node."""
         return self._nodes[node].INPUT_TYPES()["required"][name][0]
 
-    def with_cache(self, threshold: float) -> Any:
+    def with_cache(self, threshold: float, model: Any = None) -> Any:
+        """model: the demo model unless given, as below."""
         return self.run_node(
             "ApplyFBCacheOnModel",
-            model=self.model,
+            model=self.model if model is None else model,
             object_to_patch="diffusion_model",
             residual_diff_threshold=threshold,
             unique_id="cache",
         )
 
-    def with_compile(self) -> Any:
+    def with_speedup(self, speedup: float, model: Any = None) -> Any:
+        return self.run_node(
+            "WaveSpeedFirstBlockCache",
+            model=self.model if model is None else model,
+            speedup=speedup,
+            unique_id="cache",
+        )
+
+    def with_compile(self, model: Any = None, *, mode: str = "", backend: str = "inductor") -> Any:
         return self.run_node(
             "EnhancedCompileModel",
-            model=self.model,
+            model=self.model if model is None else model,
             is_patcher=True,
             object_to_patch="diffusion_model",
             compiler="torch.compile",
             fullgraph=False,
             dynamic=False,
-            mode="",
+            mode=mode,
             options="",
             disable=False,
-            backend="inductor",
+            backend=backend,
             unique_id="compile",
         )
 

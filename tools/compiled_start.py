@@ -1,15 +1,18 @@
 """One start of ComfyUI with Compile Model+ on the demo model: what its first compiled step costs, as one JSON line.
 
-    OMP_NUM_THREADS=1 build/venv/bin/python tools/compiled_start.py
+    OMP_NUM_THREADS=1 build/venv/bin/python tools/compiled_start.py [--device cuda]
 
 Where code of earlier starts is kept says WAVESPEED_CACHE_DIR; torch's own folder is TORCHINDUCTOR_CACHE_DIR.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib
 import json
+import os
+import subprocess
 import sys
 import time
 from typing import Any
@@ -49,8 +52,24 @@ class Counts:
         return int(self._counters["unique_graphs"] - self._before)
 
 
+def start(device: str, folders: dict[str, str]) -> dict[str, Any]:
+    """What main() prints in a new process. folders: environment variables."""
+    ran = subprocess.run(
+        [sys.executable, __file__, "--device", device],
+        env={**os.environ, **folders},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+    measured: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return measured
+
+
 def main() -> None:
-    comfyui = ComfyUIHere()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    comfyui = ComfyUIHere(device=parser.parse_args().device)
     compiled = comfyui.with_compile()
 
     def step(model: Any) -> tuple[float, Any]:
@@ -75,7 +94,7 @@ def main() -> None:
         "traced": counts.traced,
         "written": counts.written,
         "processes": counts.processes,
-        "latent": hashlib.sha256(latent.numpy().tobytes()).hexdigest(),
+        "latent": hashlib.sha256(latent.cpu().numpy().tobytes()).hexdigest(),
         "node": node,
     }
     print(json.dumps(measured))

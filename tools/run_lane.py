@@ -42,7 +42,9 @@ def run_comfyui(arguments: list[str]) -> int:
     except NoComfyUIError as problem:
         return skip(str(problem))
     say(str(tree))
-    return run_pytest("tests/comfyui", arguments)
+    tested = run_pytest("tests/comfyui", arguments)
+    # In a process of its own, because a process can hold one ComfyUI.
+    return tested if tested or arguments else run_pytest("tests/gpu/test_compile.py", ["--device", "cpu"])
 
 
 def run_gpu(arguments: list[str]) -> int:
@@ -50,16 +52,23 @@ def run_gpu(arguments: list[str]) -> int:
 
     if not torch.cuda.is_available() or torch.version.cuda is None:
         return skip("no CUDA device")
-    tested = run_pytest("tests/gpu", arguments)
-    return tested or subprocess.run([sys.executable, "tests/gpu/figures.py"], cwd=ROOT, check=False).returncode
+    # Each in a process of its own, because ComfyUI brings a second copy of the pack.
+    tested = [run_pytest(f"tests/gpu/{name}", arguments) for name in ("test_cuda.py", "test_compile.py")]
+    if failed := next((code for code in tested if code), 0):
+        return failed
+    for script in ("figures.py", "compile_figures.py"):
+        if failed := subprocess.run([sys.executable, f"tests/gpu/{script}"], cwd=ROOT, check=False).returncode:
+            return failed
+    return 0
 
 
-def run_pytest(folder: str, arguments: list[str]) -> int:
-    if not (ROOT / folder).is_dir():
-        return skip(f"{folder} does not exist.")
+def run_pytest(tests: str, arguments: list[str]) -> int:
+    """tests: a folder or a file."""
+    if not (ROOT / tests).exists():
+        return skip(f"{tests} does not exist.")
     # -rs: the reason of every single test that is skipped
-    code = subprocess.run([sys.executable, "-m", "pytest", "-rs", folder, *arguments], cwd=ROOT, check=False).returncode
-    return skip(f"{folder} holds no tests.") if code == PYTEST_FOUND_NO_TESTS else code
+    code = subprocess.run([sys.executable, "-m", "pytest", "-rs", tests, *arguments], cwd=ROOT, check=False).returncode
+    return skip(f"{tests} holds no tests.") if code == PYTEST_FOUND_NO_TESTS else code
 
 
 LANES: dict[str, Callable[[list[str]], int]] = {

@@ -29,8 +29,8 @@ static ws_status read_name(const ws_compile_allowed *allowed, const cJSON *item,
                            const char **out, ws_error *error) {
     WS_TRY_(ws_json_text_(item, "name", place, out, error));
     if (!is_name(*out)) {
-        return ws_fail(error, WS_ERROR_JSON, "%s: a name has letters, digits, \"_\" and \".\", and is shorter than %d.", place->text,
-                       NAME_SIZE);
+        return ws_fail(error, WS_ERROR_JSON, "%s: a name has letters, digits, \"_\" and \".\", and is shorter than %d.",
+                       place->text, NAME_SIZE);
     }
     if (ws_option_find_(allowed, *out) >= 0) {
         return ws_fail(error, WS_ERROR_JSON, "%s is allowed already.", place->text);
@@ -42,8 +42,8 @@ static ws_status read_bound(const cJSON *item, const char *key, const ws_json_pl
     double number = 0;
     WS_TRY_(ws_json_number_(item, key, place, &number, error));
     if (floor(number) != number || fabs(number) > NUMBER_MAX) {
-        return ws_fail(error, WS_ERROR_RANGE, "%s: the field \"%s\" must be a whole number between -%d and %d.", place->text, key,
-                       (int)NUMBER_MAX, (int)NUMBER_MAX);
+        return ws_fail(error, WS_ERROR_RANGE, "%s: the field \"%s\" must be a whole number between -%d and %d.", place->text,
+                       key, (int)NUMBER_MAX, (int)NUMBER_MAX);
     }
     *out = (int64_t)number;
     return WS_OK;
@@ -94,8 +94,8 @@ static ws_status read_entry(ws_compile_allowed *allowed, const cJSON *item, cons
         WS_TRY_(ws_json_check_keys_(item, of_word, place, error));
         WS_TRY_(read_words(item, place, allowed->words[allowed->count], error));
     } else {
-        return ws_fail(error, WS_ERROR_RANGE, "%s: the type is \"%.*s\"; it must be boolean, integer or word.", place->text, NAME_SIZE,
-                       type);
+        return ws_fail(error, WS_ERROR_RANGE, "%s: the type is \"%.*s\"; it must be boolean, integer or word.", place->text,
+                       NAME_SIZE, type);
     }
     allowed->entries[allowed->count++] = entry;
     return WS_OK;

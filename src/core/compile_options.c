@@ -1,8 +1,9 @@
-/* Which options of torch._inductor.config a workflow may set: an allow-list, because torch checks neither what an option does
- * nor, for most of them, its type. Names and types are those of torch 2.13; a test compares them with the torch at hand.
+/* Which options of torch._inductor.config a workflow may set: an allow-list, because torch checks neither what an option
+ * does nor, for most of them, its type. Names and types are those of torch 2.13; a test compares them with the torch at
+ * hand.
  *
- * Left out on purpose although they look harmless: freezing (burns the weights into the code, so LoRA and offloading would do
- * nothing), force_disable_caches, and every text that ends up on a compiler's command line. */
+ * Left out on purpose although they look harmless: freezing (burns the weights into the code, so LoRA and offloading
+ * would do nothing), force_disable_caches, and every text that ends up on a compiler's command line. */
 #include "core/compile_options_internal.h"
 
 #include <string.h>
@@ -121,7 +122,8 @@ size_t ws_compile_option_count(const ws_compile_allowed *allowed) {
 }
 
 const ws_option_entry *ws_option_at_(const ws_compile_allowed *allowed, size_t position) {
-    return position < ws_option_table_size_ ? &ws_option_table_[position] : &allowed->entries[position - ws_option_table_size_];
+    return position < ws_option_table_size_ ? &ws_option_table_[position]
+                                            : &allowed->entries[position - ws_option_table_size_];
 }
 
 int ws_option_find_(const ws_compile_allowed *allowed, const char *name) {

@@ -34,8 +34,9 @@ static ws_status read_word(const char *input, const char *text, const char *cons
                            ws_error *error) {
     *out = look_up(text, list);
     if (*out == NULL) {
-        return ws_fail(error, WS_ERROR_RANGE, "%s is \"%.*s\", which is not one of the names this node knows. The nearest is \"%s\".",
-                       input, SHOWN, text, ws_nearest_name_(text, list));
+        return ws_fail(error, WS_ERROR_RANGE,
+                       "%s is \"%.*s\", which is not one of the names this node knows. The nearest is \"%s\".", input,
+                       SHOWN, text, ws_nearest_name_(text, list));
     }
     return WS_OK;
 }
@@ -98,8 +99,9 @@ static ws_status read_words(const ws_option_entry *entry, const char *text, int6
         *out = bits == 0 ? -1 : bits;
     }
     if (*out < 0) {
-        return ws_fail(error, WS_ERROR_RANGE, "options: \"%s\" is \"%.*s\", which is not allowed. The nearest word is \"%s\".",
-                       entry->name, SHOWN, text, ws_nearest_name_(text, entry->words));
+        return ws_fail(error, WS_ERROR_RANGE,
+                       "options: \"%s\" is \"%.*s\", which is not allowed. The nearest word is \"%s\".", entry->name,
+                       SHOWN, text, ws_nearest_name_(text, entry->words));
     }
     return WS_OK;
 }
@@ -114,8 +116,9 @@ static ws_status read_value(const ws_option_entry *entry, const cJSON *item, int
                 return wrong_value(entry, "a whole number", error);
             }
             if (item->valuedouble < (double)entry->minimum || item->valuedouble > (double)entry->maximum) {
-                return ws_fail(error, WS_ERROR_RANGE, "options: \"%s\" is %s; it must be between %" PRId64 " and %" PRId64 ".",
-                               entry->name, ws_number_text_(item->valuedouble).text, entry->minimum, entry->maximum);
+                return ws_fail(error, WS_ERROR_RANGE,
+                               "options: \"%s\" is %s; it must be between %" PRId64 " and %" PRId64 ".", entry->name,
+                               ws_number_text_(item->valuedouble).text, entry->minimum, entry->maximum);
             }
             *out = (int64_t)item->valuedouble;
             return WS_OK;
@@ -174,8 +177,8 @@ static ws_status read_object(const ws_compile_allowed *allowed, cJSON *root, ws_
     return WS_OK;
 }
 
-static ws_status read_options(const ws_compile_inputs *inputs, const ws_compile_allowed *allowed, ws_compile_request *request,
-                              ws_error *error) {
+static ws_status read_options(const ws_compile_inputs *inputs, const ws_compile_allowed *allowed,
+                              ws_compile_request *request, ws_error *error) {
     static const ws_json_place place = {"options"};
     if (inputs->options_length > WS_COMPILE_OPTIONS_SIZE_MAX) {
         return ws_fail(error, WS_ERROR_LIMIT, "options are %zu bytes long; at most %d are read.", inputs->options_length,
@@ -247,7 +250,9 @@ ws_status ws_compile_request_read(const ws_compile_inputs *inputs, const ws_comp
     WS_TRY_(read_options(inputs, allowed, &request, error));
     if (strcmp(request.backend, "inductor") != 0 &&
         (strcmp(mode, "default") != 0 || !is_blank(inputs->options, inputs->options_length))) {
-        return ws_fail(error, WS_ERROR_RANGE, "The backend \"%s\" takes neither a mode nor options. Leave both empty, or use the backend \"inductor\".",
+        return ws_fail(error, WS_ERROR_RANGE,
+                       "The backend \"%s\" takes neither a mode nor options. Leave both empty, or use the backend "
+                       "\"inductor\".",
                        request.backend);
     }
     write_canonical(allowed, &request);

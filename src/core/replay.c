@@ -60,7 +60,8 @@ static void measure(const replay *state, const ws_call *call, size_t cond, const
 }
 
 /* sum |residual in the place of the true one - true one| and sum |true one| of one cond. */
-static void compare(const replay *state, const ws_call *call, size_t cond, const ws_sketch *truth, double *error, double *size) {
+static void compare(const replay *state, const ws_call *call, size_t cond, const ws_sketch *truth, double *error,
+                    double *size) {
     const ws_sketch *const stored = state->residual[call->slot[cond]];
     for (size_t k = 0; k < truth->n; ++k) {
         double forecast = 0.0;

@@ -133,7 +133,8 @@ static ws_status read_begin(input *from, ws_trace *out, ws_error *error) {
         return ws_fail(error, WS_ERROR_RANGE, "This is no trace: it does not begin with WSTRACE1.");
     }
     if (!take(from, &order, sizeof(order)) || !take(from, &out->schedule_length, sizeof(out->schedule_length))) {
-        return ws_fail(error, WS_ERROR_RANGE, "The trace is cut off: it ends after %zu bytes, before its schedule.", from->size);
+        return ws_fail(error, WS_ERROR_RANGE, "The trace is cut off: it ends after %zu bytes, before its schedule.",
+                       from->size);
     }
     if (order != byte_order) {
         return ws_fail(error, WS_ERROR_RANGE, "The trace was written with another byte order than this machine's.");
@@ -145,7 +146,8 @@ static ws_status read_begin(input *from, ws_trace *out, ws_error *error) {
     for (uint32_t i = 0; i < out->schedule_length; ++i) {
         double sigma = 0.0;
         if (!take(from, &sigma, sizeof(sigma))) {
-            return ws_fail(error, WS_ERROR_RANGE, "The trace is cut off: it ends after %zu bytes, in its schedule.", from->size);
+            return ws_fail(error, WS_ERROR_RANGE, "The trace is cut off: it ends after %zu bytes, in its schedule.",
+                           from->size);
         }
         if (!isfinite(sigma)) {
             return ws_fail(error, WS_ERROR_RANGE, "Sigma %" PRIu32 " of the trace's schedule is %s.", i,
@@ -159,7 +161,8 @@ static ws_status read_end(input *from, const ws_trace *found, ws_error *error) {
     uint32_t nothing = 0;
     int64_t calls = 0;
     if (!take(from, &nothing, sizeof(nothing)) || !take(from, &calls, sizeof(calls))) {
-        return ws_fail(error, WS_ERROR_RANGE, "The trace is cut off: it ends after %zu bytes, in its last line.", from->size);
+        return ws_fail(error, WS_ERROR_RANGE, "The trace is cut off: it ends after %zu bytes, in its last line.",
+                       from->size);
     }
     if (calls != found->calls) {
         return ws_fail(error, WS_ERROR_RANGE, "The trace says that it has %" PRId64 " calls, and has %" PRId64 ".", calls,
@@ -174,7 +177,8 @@ static ws_status read_end(input *from, const ws_trace *found, ws_error *error) {
 /* Counts the call; evaluations are numbered without gaps. */
 static ws_status check_call(const ws_trace_call *call, ws_trace *out, ws_error *error) {
     ++out->calls;
-    const bool follows = call->evaluation == out->evaluations + 1 || (call->evaluation == out->evaluations && out->calls > 1);
+    const bool follows =
+        call->evaluation == out->evaluations + 1 || (call->evaluation == out->evaluations && out->calls > 1);
     if (!follows) {
         return ws_fail(error, WS_ERROR_RANGE,
                        "Call %" PRId64 " of the trace belongs to evaluation %" PRId64 ", after %" PRId64 ".",
@@ -198,14 +202,15 @@ ws_status ws_trace_read(const void *bytes, size_t size, ws_trace *out, ws_error 
         ws_trace_call call;
         const size_t begun = from.offset;
         if (!take(&from, mark, sizeof(mark))) {
-            return ws_fail(error, WS_ERROR_RANGE, "The trace is cut off: it ends after %zu bytes, behind call %" PRId64 ".", size,
-                           out->calls);
+            return ws_fail(error, WS_ERROR_RANGE, "The trace is cut off: it ends after %zu bytes, behind call %" PRId64 ".",
+                           size, out->calls);
         }
         if (memcmp(mark, end_mark, sizeof(mark)) == 0) {
             return read_end(&from, out, error);
         }
         if (memcmp(mark, call_mark, sizeof(mark)) != 0) {
-            return ws_fail(error, WS_ERROR_RANGE, "The trace is damaged at byte %zu: neither a call nor its end is there.", begun);
+            return ws_fail(error, WS_ERROR_RANGE, "The trace is damaged at byte %zu: neither a call nor its end is there.",
+                           begun);
         }
         if (!take_call(&from, &call)) {
             return ws_fail(error, WS_ERROR_RANGE,
@@ -217,7 +222,8 @@ ws_status ws_trace_read(const void *bytes, size_t size, ws_trace *out, ws_error 
 }
 
 void ws_trace_schedule(const ws_trace *trace, double *out) {
-    memcpy(out, trace->bytes + trace->first - trace->schedule_length * sizeof(double), trace->schedule_length * sizeof(double));
+    const size_t size = trace->schedule_length * sizeof(double);
+    memcpy(out, trace->bytes + trace->first - size, size);
 }
 
 size_t ws_trace_next(const ws_trace *trace, size_t offset, ws_trace_call *out) {

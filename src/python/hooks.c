@@ -1,15 +1,12 @@
 /* Hooks: what happens when a block of the model, its head or a side module is called during an open call.
  *
- * The first executed block always runs and then asks for the decision. On a hit the blocks between pass their hidden states
- * through, and the end of the trunk (the head's input, or the last block's result) becomes hidden + residual; the model's own
- * loop keeps running, so what it does between blocks (ControlNet additions, patches, block indices in transformer_options)
- * keeps its order. A model whose blocks change their resolution and jump is left instead: the decision is made at the entry of
- * a layer, a hit raises LeaveModel there, and the hook around the model's forward catches it and calls the tail. */
+ * The first executed block always runs and then asks for the decision. On a hit the blocks between pass their hidden
+ * states through, and the end of the trunk (the head's input, or the last block's result) becomes hidden + residual; the
+ * model's own loop keeps running, so what it does between blocks (ControlNet additions, patches, block indices in
+ * transformer_options) keeps its order. A model whose blocks change their resolution and jump is left instead: the
+ * decision is made at the entry of a layer, a hit raises LeaveModel there, and the hook around the model's forward
+ * catches it and calls the tail. */
 #include "session_object.h"
-
-bool ws_session_is_active(const SessionObject *session) {
-    return session != NULL && session->open && !session->suspended && session->thread == PyThread_get_thread_ident();
-}
 
 static bool is_hit(const SessionObject *session) {
     return session->call.decided && session->call.action == WS_ACTION_REUSE;
@@ -19,8 +16,9 @@ static PyObject *run(HookObject *self, PyObject *args, PyObject *kwargs) { retur
 
 /* ---- how two stages are joined --------------------------------------------------------------- */
 
-/* Remembers the main stream of a computed block until the next stage has shown that it lies where the descriptor says: an order
- * that a new version of the model turns round would otherwise put the cached state in the wrong place. -1 with an exception. */
+/* Remembers the main stream of a computed block until the next stage has shown that it lies where the descriptor says: an
+ * order that a new version of the model turns round would otherwise put the cached state in the wrong place. -1 with an
+ * exception. */
 static int note_stream(SessionObject *session, const ws_stage *stage, PyObject *result) {
     if (!session->checks_layout || stage->within != WS_WITHIN_SAME) {
         return 0;
@@ -40,10 +38,10 @@ static int check_layout(SessionObject *session, const ws_stage *stage, PyObject 
     }
     session->checks_layout = false;
     PyObject *const joint = ws_streams_of_arguments(session, stage, args, kwargs); /* new */
-    PyObject *const found = joint == NULL ? NULL
-                                          : PyObject_CallFunctionObjArgs(session->holds, joint, session->stream,
-                                                                         stage->within == WS_WITHIN_TAIL ? Py_True : Py_False,
-                                                                         NULL); /* new */
+    PyObject *const at_tail = stage->within == WS_WITHIN_TAIL ? Py_True : Py_False; /* borrowed */
+    PyObject *const found =
+        joint == NULL ? NULL
+                      : PyObject_CallFunctionObjArgs(session->holds, joint, session->stream, at_tail, NULL); /* new */
     const int holds = found == NULL ? -1 : PyObject_IsTrue(found);
     Py_XDECREF(joint);
     Py_XDECREF(found);
@@ -86,7 +84,8 @@ static PyObject *call_block(HookObject *self, PyObject *args, PyObject *kwargs) 
     return compute(self, args, kwargs);
 }
 
-/* probe: NULL where the metric compares the output itself, else the fp32 copy of the block's input, which becomes its residual. */
+/* probe: NULL where the metric compares the output itself, else the fp32 copy of the block's input, which becomes its
+ * residual. */
 static int decide(SessionObject *session, PyObject *hidden, PyObject *probe, const ws_names *names) {
     int done = 0;
     if (probe != NULL) {
@@ -100,8 +99,8 @@ static int decide(SessionObject *session, PyObject *hidden, PyObject *probe, con
     return done == 0 || ws_entries_recover_memory(session) ? 0 : -1;
 }
 
-/* A copy of what the first block is given, because blocks write into their input. *probe stays NULL where memory ran out or the
- * metric needs none. -1 with an exception. */
+/* A copy of what the first block is given, because blocks write into their input. *probe stays NULL where memory ran out
+ * or the metric needs none. -1 with an exception. */
 static int copy_probe(SessionObject *session, PyObject *input, PyObject **probe) {
     if (session->compares_output) {
         return 0;
@@ -223,12 +222,13 @@ static PyObject *with_first_argument(PyObject *args, PyObject *first) {
     return changed;
 }
 
-/* The cached state in place of the head's first argument, in that argument's dtype: some models cast between trunk and head. */
+/* The cached state in place of the head's first argument, in that argument's dtype: some models cast between trunk and
+ * head. */
 static PyObject *call_with_state(HookObject *self, PyObject *args, PyObject *kwargs, const ws_names *names) {
     SessionObject *const session = self->session;
-    PyObject *const dtype = PyObject_GetAttr(PyTuple_GetItem(args, 0), names->dtype);                          /* new */
-    PyObject *const state = dtype == NULL ? NULL : ws_streams_cast(session->final_state, dtype, names);        /* new */
-    PyObject *const changed = state == NULL ? NULL : with_first_argument(args, state);                         /* new */
+    PyObject *const dtype = PyObject_GetAttr(PyTuple_GetItem(args, 0), names->dtype);                   /* new */
+    PyObject *const state = dtype == NULL ? NULL : ws_streams_cast(session->final_state, dtype, names); /* new */
+    PyObject *const changed = state == NULL ? NULL : with_first_argument(args, state);                  /* new */
     Py_XDECREF(dtype);
     Py_XDECREF(state);
     if (changed == NULL) {
@@ -351,150 +351,28 @@ static PyObject *call_whole(HookObject *self, PyObject *args, PyObject *kwargs, 
     return output;
 }
 
-/* ---- the hook -------------------------------------------------------------------------------- */
+/* ---- by role --------------------------------------------------------------------------------- */
 
-static PyObject *hook_call(PyObject *object, PyObject *args, PyObject *kwargs) {
-    HookObject *const self = (HookObject *)object;
-    if (!ws_session_is_active(self->session)) {
-        return run(self, args, kwargs);
-    }
-    /* What a block runs may end the call, the session and this hook; they must outlive this function. */
-    PyObject *const session = Py_NewRef((PyObject *)self->session);
-    Py_INCREF(object);
-    const ws_module_state *const state = ws_state_of_type(Py_TYPE(object));
+PyObject *ws_hook_act(HookObject *hook, PyObject *args, PyObject *kwargs) {
+    const ws_module_state *const state = ws_state_of_type(Py_TYPE(hook));
     const ws_names *const names = &state->names;
-    PyObject *result = NULL;
-    switch (self->role) {
+    switch (hook->role) {
         case WS_ROLE_FIRST:
-            result = call_first(self, args, kwargs, names);
-            break;
+            return call_first(hook, args, kwargs, names);
         case WS_ROLE_LAST:
-            result = call_last(self, args, kwargs, names);
-            break;
+            return call_last(hook, args, kwargs, names);
         case WS_ROLE_FINAL:
-            result = call_final(self, args, kwargs, names);
-            break;
+            return call_final(hook, args, kwargs, names);
         case WS_ROLE_SIDE:
-            result = call_side_module(self, args, kwargs);
-            break;
+            return call_side_module(hook, args, kwargs);
         case WS_ROLE_ENTRY:
-            result = call_entry(self, args, kwargs);
-            break;
+            return call_entry(hook, args, kwargs);
         case WS_ROLE_EXIT:
-            result = call_exit(self, args, kwargs, state);
-            break;
+            return call_exit(hook, args, kwargs, state);
         case WS_ROLE_WHOLE:
-            result = call_whole(self, args, kwargs, state);
-            break;
+            return call_whole(hook, args, kwargs, state);
         case WS_ROLE_BLOCK:
         default:
-            result = call_block(self, args, kwargs);
-            break;
+            return call_block(hook, args, kwargs);
     }
-    Py_DECREF(object);
-    Py_DECREF(session);
-    return result;
 }
-
-HookObject *ws_hook_new(PyTypeObject *type, SessionObject *session, PyObject *module, const char *slot) {
-    HookObject *const self = PyObject_GC_New(HookObject, type);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->session = session;
-    self->role = WS_ROLE_BLOCK;
-    self->stage = 0;
-    self->replacement = WS_REPLACEMENT_ARGUMENT;
-    self->installed = false;
-    self->saved = NULL;
-    self->inner = NULL;
-    self->original = NULL;
-    const ws_names *const names = &ws_state_of_type(type)->names;
-    self->module_dict = PyObject_GetAttr(module, names->__dict__);
-    self->slot = slot == NULL ? Py_NewRef(names->_compiled_call_impl) : PyUnicode_InternFromString(slot);
-    if (self->module_dict != NULL && self->slot != NULL) {
-        self->original = PyObject_GetAttr(module, slot == NULL ? names->_call_impl : self->slot);
-    }
-    PyObject_GC_Track((PyObject *)self);
-    if (self->original == NULL) {
-        Py_DECREF(self);
-        return NULL;
-    }
-    self->inner = Py_NewRef(self->original);
-    return self;
-}
-
-int ws_hook_install(HookObject *hook) {
-    PyObject *const current = PyDict_GetItemWithError(hook->module_dict, hook->slot); /* borrowed */
-    if (current == NULL && PyErr_Occurred()) {
-        return -1;
-    }
-    Py_XINCREF(current);
-    WS_SET_REFERENCE(hook->saved, current);
-    WS_SET_REFERENCE(hook->inner, Py_NewRef(current == NULL || current == Py_None ? hook->original : current));
-    if (PyDict_SetItem(hook->module_dict, hook->slot, (PyObject *)hook) != 0) {
-        return -1;
-    }
-    hook->installed = true;
-    return 0;
-}
-
-int ws_hook_remove(HookObject *hook) {
-    if (!hook->installed) {
-        return 0;
-    }
-    hook->installed = false;
-    PyObject *const current = PyDict_GetItemWithError(hook->module_dict, hook->slot); /* borrowed */
-    int result = current == NULL && PyErr_Occurred() ? -1 : 0;
-    if (current == (PyObject *)hook) { /* somebody else's later value stays */
-        result = hook->saved == NULL ? PyDict_DelItem(hook->module_dict, hook->slot)
-                                     : PyDict_SetItem(hook->module_dict, hook->slot, hook->saved);
-    }
-    Py_CLEAR(hook->saved);
-    WS_SET_REFERENCE(hook->inner, Py_NewRef(hook->original));
-    return result;
-}
-
-static int hook_traverse(PyObject *object, visitproc visit, void *arg) {
-    HookObject *const self = (HookObject *)object;
-    Py_VISIT(Py_TYPE(object));
-    Py_VISIT(self->module_dict);
-    Py_VISIT(self->original);
-    Py_VISIT(self->saved);
-    Py_VISIT(self->inner);
-    return 0;
-}
-
-static int hook_clear(PyObject *object) {
-    HookObject *const self = (HookObject *)object;
-    Py_CLEAR(self->module_dict);
-    Py_CLEAR(self->original);
-    Py_CLEAR(self->saved);
-    Py_CLEAR(self->inner);
-    return 0;
-}
-
-static void hook_dealloc(PyObject *object) {
-    PyTypeObject *const type = Py_TYPE(object);
-    PyObject_GC_UnTrack(object);
-    (void)hook_clear(object);
-    Py_CLEAR(((HookObject *)object)->slot);
-    PyObject_GC_Del(object);
-    Py_DECREF(type);
-}
-
-static PyType_Slot hook_slots[] = {
-    {Py_tp_doc, "Stands in for a call of a module while a call of the model is open."},
-    {Py_tp_call, hook_call},
-    {Py_tp_traverse, hook_traverse},
-    {Py_tp_clear, hook_clear},
-    {Py_tp_dealloc, hook_dealloc},
-    {0, NULL},
-};
-
-PyType_Spec ws_hook_spec = {
-    .name = "wavespeed._core.Hook",
-    .basicsize = (int)sizeof(HookObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = hook_slots,
-};

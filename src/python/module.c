@@ -12,8 +12,8 @@ ws_module_state *ws_state_of_type(PyTypeObject *type) { return (ws_module_state 
 static PyObject *status(PyObject *module, PyObject *unused) {
     (void)unused;
     const ws_cuda *const cuda = ws_state_of_module(module)->cuda;
-    return Py_BuildValue("{s:s,s:s,s:O}", "cpu_kernels", ws_kernels_cpu()->name, "cuda_kernels", ws_cuda_status(cuda), "uses_cuda",
-                         ws_cuda_is_on(cuda) ? Py_True : Py_False);
+    return Py_BuildValue("{s:s,s:s,s:O}", "cpu_kernels", ws_kernels_cpu()->name, "cuda_kernels", ws_cuda_status(cuda),
+                         "uses_cuda", ws_cuda_is_on(cuda) ? Py_True : Py_False);
 }
 
 #if defined(__GNUC__)
@@ -23,7 +23,8 @@ static PyObject *status(PyObject *module, PyObject *unused) {
 #endif
 static PyMethodDef methods[] = {
     {"node_classes", ws_node_classes, METH_VARARGS,
-     "node_classes(text, implementations)\n--\n\nBuilds the node classes from nodes.json. Returns (classes, display names), both by id."},
+     "node_classes(text, implementations)\n--\n\n"
+     "Builds the node classes from nodes.json. Returns (classes, display names), both by id."},
     {"check_architectures", ws_check_architectures, METH_VARARGS,
      "check_architectures(text)\n--\n\n"
      "Checks architectures.json. Returns [(index of a refused family, sentence)]; raises ValueError when it is no table."},
@@ -34,8 +35,8 @@ static PyMethodDef methods[] = {
      "check_speedup(speedup)\n--\n\nChecks the speedup of the node that has no threshold. Raises ValueError."},
     {"compile_request", (PyCFunction)ws_compile_request_from_python, METH_VARARGS | METH_KEYWORDS,
      "compile_request(compiler, backend, mode, options, fullgraph, dynamic, allowed='')\n--\n\n"
-     "Checks the inputs of the compile node. allowed: text of the file that allows further options. Returns (backend, options, "
-     "canonical text). Raises ValueError."},
+     "Checks the inputs of the compile node. allowed: text of the file that allows further options. "
+     "Returns (backend, options, canonical text). Raises ValueError."},
     {"compile_option_names", ws_compile_option_names, METH_NOARGS,
      "compile_option_names()\n--\n\nNames of the options that a workflow may set."},
     {"replay_trace", (PyCFunction)ws_replay_trace, METH_VARARGS | METH_KEYWORDS,

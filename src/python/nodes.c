@@ -1,7 +1,8 @@
 /* The node classes, built from nodes.json: ComfyUI's V1 interface, which every ComfyUI there is understands.
  *
  * A class made here has INPUT_TYPES, RETURN_TYPES, RETURN_NAMES, OUTPUT_TOOLTIPS, OUTPUT_NODE, FUNCTION, CATEGORY,
- * DESCRIPTION and, where the implementation has one, VALIDATE_INPUTS. What a node does is a Python function: it runs once per node. */
+ * DESCRIPTION and, where the implementation has one, VALIDATE_INPUTS. What a node does is a Python function: it runs once
+ * per node. */
 #include "state.h"
 #include "wavespeed/architecture.h"
 #include "wavespeed/options.h"
@@ -152,7 +153,8 @@ static int set_callables(PyObject *module, PyObject *namespace, size_t index, Py
         goto done;
     }
     context = Py_BuildValue("(OnO)", module, (Py_ssize_t)index, choices);
-    if (context == NULL || set_item(namespace, "INPUT_TYPES", PyCFunction_NewEx(&input_types_definition, context, NULL)) != 0 ||
+    if (context == NULL ||
+        set_item(namespace, "INPUT_TYPES", PyCFunction_NewEx(&input_types_definition, context, NULL)) != 0 ||
         set_item(namespace, "run", static_method(run)) != 0) {
         goto done;
     }

@@ -18,7 +18,8 @@ static int look_up(const char *const table[], const char *text, const char *what
 static int read_hidden(ws_stage *stage, PyObject *hidden) {
     stage->n_hidden = PySequence_Size(hidden);
     if (stage->n_hidden < 1 || stage->n_hidden > WS_HIDDEN) {
-        PyErr_Format(PyExc_ValueError, "a stage has %zd hidden arguments; 1 to %d are supported.", stage->n_hidden, WS_HIDDEN);
+        PyErr_Format(PyExc_ValueError, "a stage has %zd hidden arguments; 1 to %d are supported.", stage->n_hidden,
+                     WS_HIDDEN);
         return -1;
     }
     for (Py_ssize_t i = 0; i < stage->n_hidden; ++i) {
@@ -51,7 +52,8 @@ static Py_ssize_t index_of_name(const ws_stage *stage, PyObject *name) {
 static int read_main(ws_stage *stage, PyObject *main) {
     stage->n_main = PyTuple_Check(main) ? PyTuple_Size(main) : 1;
     if (stage->n_main < 1 || stage->n_main > stage->n_hidden) {
-        PyErr_Format(PyExc_ValueError, "a stage has %zd main streams of %zd hidden arguments.", stage->n_main, stage->n_hidden);
+        PyErr_Format(PyExc_ValueError, "a stage has %zd main streams of %zd hidden arguments.", stage->n_main,
+                     stage->n_hidden);
         return -1;
     }
     for (Py_ssize_t i = 0; i < stage->n_main; ++i) {
@@ -139,8 +141,8 @@ int ws_plan_read_stages(SessionObject *session, PyObject *stages) {
     return 0;
 }
 
-/* item: (module, role, stage, slot, replacement); slot is None for the module's own call, and the last three have defaults. New
- * reference. */
+/* item: (module, role, stage, slot, replacement); slot is None for the module's own call, and the last three have
+ * defaults. New reference. */
 static HookObject *read_hook(SessionObject *session, PyObject *item, const ws_module_state *state) {
     static const char *const roles[] = {"block", "first", "last", "final", "side", "entry", "exit", "whole", NULL};
     static const char *const replacements[] = {"argument", "zero", "zero_and_argument", "none", NULL};

@@ -312,14 +312,21 @@ static PyObject *session_statistics(PyObject *object, PyObject *unused) {
         }
     }
     return Py_BuildValue(
-        "{s:L,s:L,s:L,s:L,s:d,s:d,s:d,s:L,s:O,s:{s:L,s:L,s:L,s:L,s:L,s:L}}", "evaluations", (long long)numbers.evaluations,
-        "computed", (long long)numbers.computed, "reused", (long long)numbers.reused, "compared",
-        (long long)numbers.compared, "change_sum", numbers.change_sum, "change_min", numbers.change_min, "change_max",
-        numbers.change_max, "bytes", bytes, "disabled", self->disabled != NULL ? self->disabled : Py_None, "reasons",
-        "no_entry", (long long)numbers.reasons[WS_REASON_NO_ENTRY], "changed",
-        (long long)numbers.reasons[WS_REASON_CHANGED], "planned", (long long)numbers.reasons[WS_REASON_PLANNED], "not_finite",
-        (long long)numbers.reasons[WS_REASON_NOT_FINITE], "sigma", (long long)numbers.reasons[WS_REASON_SIGMA], "hits",
-        (long long)numbers.reasons[WS_REASON_HITS]);
+        "{s:L,s:L,s:L,s:L,s:d,s:d,s:d,s:L,s:O,s:{s:L,s:L,s:L,s:L,s:L,s:L}}",
+        "evaluations", (long long)numbers.evaluations,
+        "computed", (long long)numbers.computed,
+        "reused", (long long)numbers.reused,
+        "compared", (long long)numbers.compared,
+        "change_sum", numbers.change_sum, "change_min", numbers.change_min, "change_max", numbers.change_max,
+        "bytes", bytes,
+        "disabled", self->disabled != NULL ? self->disabled : Py_None,
+        "reasons",
+        "no_entry", (long long)numbers.reasons[WS_REASON_NO_ENTRY],
+        "changed", (long long)numbers.reasons[WS_REASON_CHANGED],
+        "planned", (long long)numbers.reasons[WS_REASON_PLANNED],
+        "not_finite", (long long)numbers.reasons[WS_REASON_NOT_FINITE],
+        "sigma", (long long)numbers.reasons[WS_REASON_SIGMA],
+        "hits", (long long)numbers.reasons[WS_REASON_HITS]);
 }
 
 static int session_clear(PyObject *object) {
@@ -414,7 +421,8 @@ static PyMethodDef session_methods[] = {
      "statistics()\n--\n\nA dict of counts; see include/wavespeed/session.h. bytes: held by the stored tensors now."},
     {"trace", ws_trace_bytes, METH_NOARGS,
      "trace()\n--\n\nThe evaluations so far as a trace (include/wavespeed/trace.h); None unless the session records."},
-    {"close", session_close, METH_NOARGS, "close()\n--\n\nDrops every tensor and reference. The session is of no use afterwards."},
+    {"close", session_close, METH_NOARGS,
+     "close()\n--\n\nDrops every tensor and reference. The session is of no use afterwards."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -62,10 +62,10 @@ typedef enum ws_replacement {
 
 typedef struct SessionObject SessionObject;
 
-/* Sits in module.__dict__ during a call: in "_compiled_call_impl", the slot that torch.nn.Module.__call__ looks at first, or in
- * the place of a method that the model calls by name. The call slot is outside of everything else about the module: forward
- * hooks, an instance-level `forward` and a block compiled in place are all inside `inner`, and the module tree, state_dict and
- * deepcopy do not see it. */
+/* Sits in module.__dict__ during a call: in "_compiled_call_impl", the slot that torch.nn.Module.__call__ looks at first, or
+ * in the place of a method that the model calls by name. The call slot is outside of everything else about the module:
+ * forward hooks, an instance-level `forward` and a block compiled in place are all inside `inner`, and the module tree,
+ * state_dict and deepcopy do not see it. */
 typedef struct HookObject {
     PyObject_HEAD
     SessionObject *session; /* borrowed; NULL once the session is gone, then the hook passes through */
@@ -127,7 +127,7 @@ struct SessionObject {
     PyObject *tail_dtype;
     /* Per slot; NULL while nothing is stored. Shapes are those of one cond's rows of the hidden state. */
     PyObject *probe[WS_SESSION_SLOTS][WS_HISTORY];        /* newest first, as all three */
-    PyObject *residual[WS_SESSION_SLOTS][WS_HISTORY];     /* fp32; behind the newest its differences to those before, in 8 bits */
+    PyObject *residual[WS_SESSION_SLOTS][WS_HISTORY];     /* fp32, then the differences to those before, in 8 bits */
     PyObject *residual_sum[WS_SESSION_SLOTS][WS_HISTORY]; /* (1,), on the device */
     PyObject *trace;     /* list of bytes, the parts of a trace; NULL where none is recorded */
     int64_t traced_calls, traced_evaluations;
@@ -162,19 +162,26 @@ int ws_plan_read_final_part(SessionObject *session, const char *part);
 int ws_plan_read_stages(SessionObject *session, PyObject *stages);
 int ws_plan_read_hooks(SessionObject *session, PyObject *hooks, const ws_module_state *state);
 
-/* hooks.c: what a hook does. slot: name of a method, or NULL for the module's own call. New reference or NULL with an
- * exception. */
+/* hook_object.c: slot: name of a method, or NULL for the module's own call. New reference or NULL with an exception. */
 HookObject *ws_hook_new(PyTypeObject *type, SessionObject *session, PyObject *module, const char *slot);
 int ws_hook_install(HookObject *hook);
 int ws_hook_remove(HookObject *hook);
 
-/* tensors.c: what is asked of tensors through their Python attributes. */
+/* hooks.c: what an active hook does in place of its module. New reference or NULL with an exception. */
+PyObject *ws_hook_act(HookObject *hook, PyObject *args, PyObject *kwargs);
+
+/* tensors.c: what is asked of tensors through their Python attributes. Questions: 1 if so, 0 if not, -1 with an
+ * exception. */
 Py_ssize_t ws_tensor_size(PyObject *tensor, Py_ssize_t dimension, const ws_names *names); /* -1 with an exception */
-int ws_tensors_share(PyObject *a, PyObject *b, PyObject *attribute); /* 1 if it is equal, 0 if not, -1 with an exception */
+int ws_tensors_share(PyObject *a, PyObject *b, PyObject *attribute);
+int ws_tensors_same_place(PyObject *a, PyObject *b, const ws_names *names);  /* shape and device */
+int ws_tensors_same_layout(PyObject *a, PyObject *b, const ws_names *names); /* dtype as well */
+PyObject *ws_tensor_copy(PyObject *tensor, const ws_names *names);           /* new reference */
 
 /* streams.c: hidden states to and from the state. Each returns a new reference, or NULL: with an exception when something
  * failed, without one when the call or its result is not what the descriptor says. */
-PyObject *ws_streams_pass_through(const ws_stage *stage, PyObject *args, PyObject *kwargs); /* in the structure of a result */
+/* In the structure of a result. */
+PyObject *ws_streams_pass_through(const ws_stage *stage, PyObject *args, PyObject *kwargs);
 PyObject *ws_streams_of_arguments(const SessionObject *session, const ws_stage *stage, PyObject *args, PyObject *kwargs);
 PyObject *ws_streams_of_result(const SessionObject *session, const ws_stage *stage, PyObject *result);
 /* The end of the trunk in the last block's result. */
@@ -185,11 +192,11 @@ PyObject *ws_streams_replaced(const SessionObject *session, const ws_stage *stag
 int ws_streams_take_part(SessionObject *session, PyObject *end);
 PyObject *ws_streams_cast(PyObject *state, PyObject *dtype, const ws_names *names);
 
-/* entries.c: the stored tensors. */
+/* entries.c: the stored tensors, one entry per cond. */
 
 /* Decides this evaluation after the first block. hidden: output of the block's main stream (B, ...); probe: what the metric
- * compares, same leading dimension: hidden itself with compares_output, else a tensor that nobody else uses. Sets call.action, and final_state on a hit, or stores base and probe on a
- * miss. -1 with an exception, or 0. */
+ * compares, same leading dimension: hidden itself with compares_output, else a tensor that nobody else uses. Sets
+ * call.action, and final_state on a hit, or stores base and probe on a miss. -1 with an exception, or 0. */
 int ws_entries_decide(SessionObject *session, PyObject *hidden, PyObject *probe, const ws_names *names);
 
 /* Completes the residuals of a computed call. end: input of the head (B, ...). */

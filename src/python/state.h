@@ -44,7 +44,7 @@ ws_module_state *ws_state_of_type(PyTypeObject *type);
 /* errors.c: the only place that turns a ws_status into a Python exception. Returns NULL for convenience. */
 PyObject *ws_raise(const ws_error *error);
 
-/* session.c, hooks.c */
+/* session_object.c, hook_object.c */
 extern PyType_Spec ws_session_spec;
 extern PyType_Spec ws_hook_spec;
 

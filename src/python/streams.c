@@ -46,8 +46,8 @@ static PyObject *put_together(const SessionObject *session, const ws_stage *stag
     }
 }
 
-/* The main streams in a block's result as a tuple of n_main. New reference, or NULL without an exception when the result is not
- * what the descriptor says. */
+/* The main streams in a block's result as a tuple of n_main. New reference, or NULL without an exception when the result
+ * is not what the descriptor says. */
 static PyObject *main_streams(const ws_stage *stage, PyObject *result) {
     const bool is_tuple = stage->n_returns > 0;
     if (is_tuple && (!PyTuple_Check(result) || PyTuple_Size(result) != stage->n_returns)) {
@@ -131,7 +131,8 @@ int ws_streams_take_part(SessionObject *session, PyObject *end) {
 }
 
 /* One main tensor with the state in its place. New reference; NULL without an exception when the state does not fit. */
-static PyObject *place_in_tensor(const SessionObject *session, const ws_stage *stage, PyObject *tensor, const ws_names *names) {
+static PyObject *place_in_tensor(const SessionObject *session, const ws_stage *stage, PyObject *tensor,
+                                 const ws_names *names) {
     if (stage->within != WS_WITHIN_SAME) {
         return PyObject_CallFunctionObjArgs(session->replace_tokens, tensor, session->final_state,
                                             stage->within == WS_WITHIN_TAIL ? Py_True : Py_False, NULL);

@@ -18,3 +18,20 @@ int ws_tensors_share(PyObject *a, PyObject *b, PyObject *attribute) {
     Py_XDECREF(right);
     return same;
 }
+
+PyObject *ws_tensor_copy(PyObject *tensor, const ws_names *names) {
+    PyObject *const clone = PyObject_GetAttr(tensor, names->clone); /* new */
+    PyObject *const copy = clone == NULL ? NULL : PyObject_CallFunctionObjArgs(clone, NULL);
+    Py_XDECREF(clone);
+    return copy;
+}
+
+int ws_tensors_same_place(PyObject *a, PyObject *b, const ws_names *names) {
+    const int shape = ws_tensors_share(a, b, names->shape);
+    return shape != 1 ? shape : ws_tensors_share(a, b, names->device);
+}
+
+int ws_tensors_same_layout(PyObject *a, PyObject *b, const ws_names *names) {
+    const int place = ws_tensors_same_place(a, b, names);
+    return place != 1 ? place : ws_tensors_share(a, b, names->dtype);
+}

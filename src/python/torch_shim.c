@@ -53,7 +53,8 @@ PyObject *ws_load_torch_shim(PyObject *module, PyObject *args) {
     }
     const ws_torch_register_function reg = find_register(library);
     if (reg == NULL) {
-        (void)ws_fail(&error, WS_ERROR_LIBRARY, "%s has no function " WS_TORCH_REGISTER_NAME ": it is not the shim of this pack.", file);
+        (void)ws_fail(&error, WS_ERROR_LIBRARY,
+                      "%s has no function " WS_TORCH_REGISTER_NAME ": it is not the shim of this pack.", file);
         (void)ws_raise(&error);
         goto done;
     }

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 from comfyui_here import ComfyUIHere
-from comfyui_tree import ROOT
+from compiled_start import start
 
 
 def seconds(comfyui: ComfyUIHere, model: Any, steps: int, seed: int) -> float:
@@ -55,19 +54,6 @@ def compare_steps(steps: int, pairs: int) -> None:
         print(comfyui.texts.last_text)
 
 
-def start(kind: str, folders: dict[str, str]) -> dict[str, Any]:
-    ran = subprocess.run(
-        [sys.executable, str(ROOT / "tools/compiled_start.py")],
-        env={**os.environ, **folders},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    measured: dict[str, Any] = {"start": kind, **json.loads(ran.stdout.splitlines()[-1])}
-    print(json.dumps(measured), flush=True)
-    return measured
-
-
 def compare_starts(starts: int) -> None:
     first_steps: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +68,8 @@ def compare_starts(starts: int) -> None:
             for path in (torchs, ours, first, second):
                 shutil.rmtree(path, ignore_errors=True)
             for kind, folders in kinds.items():
-                measured = start(kind, {**folders, "XDG_CONFIG_HOME": str(Path(folder) / "key")})
+                measured = start("cpu", {**folders, "XDG_CONFIG_HOME": str(Path(folder) / "key")})
+                print(json.dumps({"start": kind, **measured}), flush=True)
                 first_steps.setdefault(kind, []).append(measured["first step"])
     cold = first_steps["cold"]
     for kind, found in first_steps.items():

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from in_process import ComfyUI
 from matrix import Matrix
+from xy_demo import Demo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +82,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def comfy(tree: ComfyUITree, tmp_path_factory: pytest.TempPathFactory) -> ComfyUI:
     """ComfyUI in this process, with the pack of this checkout."""
     return ComfyUI(tree, tmp_path_factory.mktemp("comfyui"))
+
+
+@pytest.fixture(scope="module")
+def demo(comfy: ComfyUI) -> Demo:
+    """First Block Cache XY with the demo model."""
+    return Demo(comfy)
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +10,7 @@ from test_compile import NODE, STEPS, Compiles, compiled, forget
 from test_compile_families import ONE_WIDTH, patch_attention, sample
 from tiny_models import build
 
-from comfyui_tree import ROOT
+from compiled_start import start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,25 +28,14 @@ def _empty_store(comfy: ComfyUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(warm_start, "store", store)
 
 
-def start(tree: ComfyUITree, folder: Path, torch_folder: str) -> dict[str, Any]:
-    environment = {
-        **os.environ,
-        "COMFYUI_DIR": str(tree.path),
-        "WAVESPEED_CACHE_DIR": str(folder / "compiled"),
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / torch_folder),
-    }
-    script = [sys.executable, str(ROOT / "tools/compiled_start.py")]
-    ran = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert ran.returncode == 0, ran.stderr
-    measured: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
-    return measured
-
-
 def test_the_second_process_compiles_nothing(
     tree: ComfyUITree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not even where torch's own folder is gone: no graph is traced, no code is written, no process is started."""
-    cold, warm = (start(tree, tmp_path, torch_folder) for torch_folder in ("torch", "torch, emptied"))
+    folders = {"COMFYUI_DIR": str(tree.path), "WAVESPEED_CACHE_DIR": str(tmp_path / "compiled")}
+    cold, warm = (
+        start("cpu", {**folders, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / name)}) for name in ("torch", "emptied")
+    )
     with capsys.disabled():
         for name, measured in (("cold", cold), ("warm", warm)):
             print(f"\n{name}: first step {measured['first step']:.2f} s, {measured['node']}")

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -29,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 os.environ["WAVESPEED_CUDA"] = "on"  # read when the extension is loaded
 
 from kernels import DTYPES, KERNELS, MIB, Kernel, Operands, wavespeed_distance
+from machine import describe
 
 from wavespeed import _native, operations
 
@@ -141,18 +141,18 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("SKIPPED: no CUDA device")
         return SKIPPED
+    where = describe("cuda")
     lines = []
     with torch.inference_mode():
         for kernel in KERNELS:
             for name in DTYPES:
                 for mib in chosen.mib:
                     lines.append(measure(kernel, name, mib * MIB, chosen.repeats))
-                    print(json.dumps(lines[-1]), flush=True)
+                    print(json.dumps({**lines[-1], "machine": where}), flush=True)
         for mib in chosen.mib:
             lines.append(latencies(mib, chosen.repeats))
-            print(json.dumps(lines[-1]), flush=True)
-    device = torch.cuda.get_device_properties(0)
-    print(f"{device.name}, CUDA {torch.version.cuda}, torch {torch.__version__}, Python {platform.python_version()}")
+            print(json.dumps({**lines[-1], "machine": where}), flush=True)
+    print(", ".join(f"{name} {value}" for name, value in where.items()))
     print(f"CUDA kernels: {_native.core.status()['cuda_kernels']}")
     print(f"{'kernel':17}{'dtype':>5}{'MiB':>5}{'ms':>10}{'GB/s':>9}{'of copy':>8}{'x eager':>9}")
     for line in lines:

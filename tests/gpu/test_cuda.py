@@ -9,11 +9,11 @@ import torch
 from block_model import Model, evaluate, open_session, picture, real_operations
 from operators import LOADED, needs_shim
 
-from wavespeed import expressions, operations
+from wavespeed import _native, expressions, operations
 from wavespeed.difference import count_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 if not torch.cuda.is_available() or torch.version.cuda is None:
     pytest.skip("no CUDA device", allow_module_level=True)
@@ -28,6 +28,13 @@ MANY_CYCLES = 2_000_000_000
 """About a second: long enough that the host is done before the GPU."""
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def _kernels_in_use() -> Iterator[None]:
+    """A test that torch's expressions have passed says nothing about the kernels."""
+    yield
+    assert _native.core.status()["cuda_kernels"] == "in use"
 
 
 def operands(n: int, dtype: torch.dtype, seed: int = 0) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -13,8 +13,19 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def model() -> Iterator[Model]:
-    """A small model of blocks, the same in every test, while no gradients are recorded."""
+def seeded() -> None:
+    """The same random numbers in every test."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_gradients(seeded: None) -> Iterator[None]:
+    """No gradients are recorded."""
     with torch.inference_mode():
-        yield Model().eval()
+        yield
+
+
+@pytest.fixture
+def model(no_gradients: None) -> Model:
+    """A small model of blocks, the same in every test."""
+    return Model().eval()

@@ -1,93 +1,27 @@
-"""Sessions for models that do not end at a head: the last block, joint streams, tuples, side modules, early exit.
+"""Sessions for models whose trunk ends at the last block, with side modules, and by methods; rows, memory, bad input.
 
 Each model is small and real; a hit on the same input must give what was computed, with one block run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from block_model import SIGMA, WIDTH, DoubleBlock, Model, SingleBlock, call, evaluate, keys, picture, real_operations
+from block_model import SIGMA, SINGLE, WIDTH, DoubleBlock, SingleBlock, call, evaluate, keys, picture, real_operations
+from chain_model import Chain, Hooks, assert_same, blocks_of, chain_session, session_of
 from torch import nn
 
 from wavespeed import _native, operations
-from wavespeed.streams import pack, unpack
 
-pytestmark = pytest.mark.skipif(_native.core is None, reason=_native.reason)
-
-Hooks = list[tuple[Any, ...]]
-
-
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    torch.manual_seed(0)
-    with torch.inference_mode():
-        yield
-
-
-def session_of(stages: tuple[Any, ...], hooks: Hooks, **settings: Any) -> Any:
-    arguments = {
-        "threshold": 0.1,
-        "sigma_start": 1.0,
-        "sigma_end": 0.0,
-        "max_consecutive_hits": -1,
-        "metric": "residual",
-        "stages": stages,
-        "hooks": hooks,
-        "operations": real_operations(),
-    }
-    return _native.core.Session(**(arguments | settings))
-
-
-def blocks_of(*lists: nn.ModuleList) -> Hooks:
-    """first, block ..., last"""
-    found: Hooks = [(block, "block", stage) for stage, blocks in enumerate(lists) for block in blocks]
-    found[0] = (found[0][0], "first", 0)
-    found[-1] = (found[-1][0], "last", len(lists) - 1)
-    return found
-
-
-def assert_same(reused: torch.Tensor, computed: torch.Tensor) -> None:
-    assert torch.allclose(reused, computed, rtol=0, atol=1e-6)
+pytestmark = [
+    pytest.mark.skipif(_native.core is None, reason=_native.reason),
+    pytest.mark.usefixtures("no_gradients"),
+]
 
 
 # ---- the last block --------------------------------------------------------------------------------------------------
-
-SINGLE = ((("x", 0),), None, "x")
-JOINT_TAIL = ((("x", 0),), None, "x", "tensor", "tail")
-DOUBLE = ((("img", 0), ("txt", 1)), ("img", "txt"), "img")
-
-
-class Chain(nn.Module):
-    """One list of blocks and a head in inline code, which no hook can reach."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(SingleBlock() for _ in range(4))
-        self.inlet, self.outlet = nn.Linear(8, WIDTH), nn.Linear(WIDTH, 8)
-        self.control: torch.Tensor | None = None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = self.inlet(x)
-        vec = h.mean(1, keepdim=True)
-        for block in self.blocks:
-            h = block(h, vec)
-            if self.control is not None:
-                h += self.control
-        return self.outlet(torch.tanh(h))
-
-    def calls(self) -> list[int]:
-        counted = [block.calls for block in self.blocks]
-        for block in self.blocks:
-            block.calls = 0
-        return counted
-
-
-def chain_session(model: Chain, **settings: Any) -> Any:
-    return session_of((SINGLE,), blocks_of(model.blocks), **settings)
 
 
 @pytest.mark.parametrize("controlled", [False, True])
@@ -115,166 +49,6 @@ def test_a_last_block_that_is_never_called_switches_the_cache_off_unless_others_
         assert session.close_call(True) is False
         assert session.statistics()["disabled"] == disabled
         assert session.statistics()["evaluations"] == 1
-
-
-def test_joint_tokens_keep_what_is_not_the_main_stream() -> None:
-    model = Model()
-    lists = (model.double_blocks, model.single_blocks)
-    session = session_of((DOUBLE, JOINT_TAIL), blocks_of(*lists))
-    plain = model(picture())
-    model.calls()
-    assert torch.equal(evaluate(session, model, picture()), plain)
-    assert_same(evaluate(session, model, picture()), plain)
-    assert model.calls() == [2, 1, 1, 1, 1]
-
-
-def test_streams_joined_in_another_order_switch_the_cache_off_before_anything_is_reused() -> None:
-    model = Model()
-    head = (*JOINT_TAIL[:4], "head")
-    session = session_of((DOUBLE, head), blocks_of(model.double_blocks, model.single_blocks))
-    plain = model(picture())
-    for _ in range(3):
-        assert torch.equal(evaluate(session, model, picture()), plain)
-    assert session.statistics()["disabled"] == "its streams are joined in another order than its descriptor says"
-    assert model.slots() == ["absent"] * len(model.slots())
-
-
-def test_streams_that_the_next_stage_joins_are_kept_together() -> None:
-    model = Model()
-    first = ((("img", 0), ("txt", 1)), ("img", "txt"), ("txt", "img"), "tokens")
-    session = session_of((first, SINGLE), blocks_of(model.double_blocks, model.single_blocks))
-    plain = model(picture())
-    model.calls()
-    assert torch.equal(evaluate(session, model, picture()), plain)
-    assert_same(evaluate(session, model, picture()), plain)
-    assert model.calls() == [2, 1, 1, 1, 1]
-
-
-def test_the_order_in_which_streams_are_joined_matters_when_the_input_changes() -> None:
-    """On the same input a residual fits whatever it is added to, so the check above cannot see it."""
-    model = Model()
-    reused = []
-    for order in (("txt", "img"), ("img", "txt")):
-        first = ((("img", 0), ("txt", 1)), ("img", "txt"), order, "tokens")
-        session = session_of((first, SINGLE), blocks_of(model.double_blocks, model.single_blocks), threshold=100.0)
-        evaluate(session, model, picture(1))
-        reused.append(evaluate(session, model, picture(1) + 0.1 * picture(2)))
-    computed = model(picture(1) + 0.1 * picture(2))
-    right, wrong = ((output - computed).norm() for output in reused)
-    assert right < 0.5 * wrong
-
-
-class WithReference(Chain):
-    """The head is given the last four of six tokens, as where reference tokens come first."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = self.inlet(x)
-        vec = h.mean(1, keepdim=True)
-        for block in self.blocks:
-            h = block(h, vec)
-        return self.outlet(h[:, 2:])
-
-
-@pytest.mark.parametrize("batch", [1, 2])
-def test_a_head_that_is_given_a_part_of_the_tokens(batch: int) -> None:
-    model, x = WithReference(), picture(batch=batch)
-    hooks: Hooks = [(block, "block", 0) for block in model.blocks]
-    hooks[0] = (model.blocks[0], "first", 0)
-    hooks.append((model.outlet, "final"))
-    plain = model(x)
-    for part, reused in (("tail", 1), ("same", 0)):
-        session = session_of((SINGLE,), hooks, final_part=part)
-        for _ in range(2):
-            session.begin_evaluation()
-            assert_same(call(session, model, x, conds=tuple(range(batch))), plain)
-        assert session.statistics()["reused"] == reused
-        assert bool(session.statistics()["disabled"]) == (part == "same")
-
-
-@pytest.mark.parametrize("metric", ["output", "residual"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_forecast_for_a_head_that_is_given_a_part_of_the_tokens(metric: str, dtype: torch.dtype) -> None:
-    """The head may be in another dtype than the trunk, too."""
-
-    class Cast(WithReference):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            h = self.inlet(x).to(dtype)
-            vec = h.mean(1, keepdim=True)
-            for block in self.blocks:
-                h = block(h, vec)
-            return self.outlet(h[:, 2:].float())
-
-    model = Cast()
-    model.blocks.to(dtype)
-    hooks: Hooks = [(block, "block", 0) for block in model.blocks]
-    hooks[0] = (model.blocks[0], "first", 0)
-    hooks.append((model.outlet, "final"))
-    schedule = tuple(1 - step / 8 for step in range(9))
-    settings = {"strategy": "forecast", "schedule": schedule, "threshold": 1e9, "max_consecutive_hits": 1}
-    session = session_of((SINGLE,), hooks, metric=metric, final_part="tail", **settings)
-    error = []
-    for step in range(8):
-        x = picture(1) + 0.05 * step * picture(2)
-        out = evaluate(session, model, x, sigma=torch.tensor([schedule[step]]))
-        error.append((out - model(x)).norm().item() / model(x).norm().item())
-    assert session.statistics()["reused"] == 3
-    assert [value == 0 for value in error] == [True, True, False, True, False, True, False, True]
-    assert max(error) < 0.02
-
-
-# ---- tuples of tensors -----------------------------------------------------------------------------------------------
-
-
-class PairBlock(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH // 2, WIDTH // 2)
-        self.calls = 0
-
-    def forward(self, x: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        self.calls += 1
-        video, audio = x
-        video += 0.3 * torch.tanh(self.first(video))
-        return video, audio + 0.3 * torch.tanh(self.second(audio)) + 0.01 * video.mean()
-
-
-class Pairs(nn.Module):
-    """Video (B, 6, WIDTH) and audio (B, 3, WIDTH / 2) in one tuple."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(PairBlock() for _ in range(3))
-        self.video, self.audio = nn.Linear(8, WIDTH), nn.Linear(8, WIDTH // 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        pair = (self.video(x), self.audio(x[:, :3]))
-        for block in self.blocks:
-            pair = block(pair)
-        return torch.cat((pair[0].flatten(1), pair[1].flatten(1)), 1)
-
-
-@pytest.mark.parametrize("batch", [1, 2])
-def test_all_tensors_of_a_tuple_are_reused(batch: int) -> None:
-    model = Pairs()
-    session = session_of((((("x", 0),), None, "x", "streams"),), blocks_of(model.blocks))
-    x = picture(batch=batch)
-    plain = model(x)
-    session.begin_evaluation()
-    assert torch.equal(call(session, model, x, conds=tuple(range(batch))), plain)
-    session.begin_evaluation()
-    assert_same(call(session, model, x, conds=tuple(range(batch))), plain)
-    assert [block.calls for block in model.blocks] == [3, 2, 2]
-
-
-def test_packing_keeps_structure_shape_and_dtype() -> None:
-    streams = ((torch.randn(2, 3, 4), torch.randn(2, 5).bfloat16()), torch.randn(2, 1, 2, 2))
-    packed = pack(streams)
-    assert packed.shape == (2, 12 + 5 + 4)
-    (first, second), third = unpack(packed, streams)
-    assert torch.equal(first, streams[0][0])
-    assert torch.equal(second, streams[0][1])
-    assert second.dtype is torch.bfloat16
-    assert torch.equal(third, streams[1])
 
 
 # ---- side modules and methods ----------------------------------------------------------------------------------------
@@ -361,106 +135,6 @@ def test_a_method_is_hooked_instead_of_the_call_and_is_there_again_afterwards() 
     assert_same(evaluate(session, model, picture()), plain)
     assert model.calls() == [2, 1, 1]
     assert not any({"generate", "_compiled_call_impl"} & set(vars(block)) for block in model.blocks)
-
-
-# ---- early exit ------------------------------------------------------------------------------------------------------
-
-
-class Jumping(nn.Module):
-    """Layers that change the number of channels and jump, as a UNet's do; `shrink` halves the resolution early."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Conv1d(*channels, 3, padding=1) for channels in ((8, 16), (16, 16), (16, 32), (32, 16), (32, 16))
-        )
-        self.out = nn.Conv1d(16, 8, 1)
-        self.counted = [0] * len(self.layers)
-        self.shrink = False
-        self.fail = False
-        for number, layer in enumerate(self.layers):
-            layer.register_forward_hook(lambda *_, number=number: self._count(number))
-
-    def _count(self, number: int) -> None:
-        self.counted[number] += 1
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._forward(x)
-
-    def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        kept = torch.tanh(self.layers[0](x))
-        h = kept + torch.tanh(self.layers[1](kept))
-        if self.shrink:
-            h = h[..., ::2]
-        skipped = h
-        h = torch.tanh(self.layers[2](h))
-        if self.fail:
-            raise ValueError("the model's own")
-        h = torch.tanh(self.layers[3](h))
-        h = self.layers[4](torch.cat((h, skipped), 1))
-        return self.out(h)
-
-
-def exit_session(model: Jumping, **settings: Any) -> Any:
-    hooks = [
-        (model, "whole", 0, "_forward"),
-        (model.layers[1], "entry"),
-        (model.layers[2], "exit"),
-        (model.out, "final"),
-    ]
-    return session_of((), hooks, **settings)
-
-
-@pytest.mark.parametrize("metric", ["output", "residual"])
-def test_a_hit_leaves_the_model_after_the_kept_layers(metric: str) -> None:
-    model, x = Jumping(), torch.randn(2, 8, 12)
-    plain = model(x)
-    model.counted = [0] * 5
-    session = exit_session(model, metric=metric)
-    assert torch.equal(evaluate(session, model, x), plain)
-    assert model.counted == [1] * 5
-    assert_same(evaluate(session, model, x), plain)
-    assert model.counted == [2, 2, 1, 1, 1]
-    assert session.statistics()["reused"] == 1
-    assert "_forward" not in vars(model)
-
-
-def test_a_resolution_that_changes_within_the_first_block_is_computed_without_switching_off() -> None:
-    model, x = Jumping(), torch.randn(1, 8, 12)
-    session = exit_session(model)
-    model.shrink = True
-    shrunk = model(x)
-    assert torch.equal(evaluate(session, model, x), shrunk)
-    assert torch.equal(evaluate(session, model, x), shrunk)
-    model.shrink = False
-    plain = model(x)
-    assert torch.equal(evaluate(session, model, x), plain)
-    assert_same(evaluate(session, model, x), plain)
-    statistics = session.statistics()
-    assert (statistics["reused"], statistics["disabled"]) == (1, None)
-
-
-def test_exceptions_of_the_model_pass_through_the_early_exit() -> None:
-    model, x = Jumping(), torch.randn(1, 8, 12)
-    session = exit_session(model)
-    plain = evaluate(session, model, x)
-    model.fail = True
-    with pytest.raises(ValueError, match="the model's own"):
-        evaluate(session, model, x + 5)
-    model.fail = False
-    assert torch.equal(evaluate(session, model, x), plain)
-
-
-def test_a_layer_called_outside_of_the_model_does_not_leave_anything() -> None:
-    """The exception has nowhere to go then."""
-    model, x = Jumping(), torch.randn(1, 8, 12)
-    session = exit_session(model)
-    evaluate(session, model, x)
-    session.begin_evaluation()
-    assert session.open_call(keys(0), SIGMA)
-    kept = torch.tanh(model.layers[0](x))
-    model.layers[2](kept + torch.tanh(model.layers[1](kept)))
-    assert session.close_call(True) is True  # decided as a hit that nobody used: run it again
 
 
 # ---- rows, memory and calls that must be computed --------------------------------------------------------------------
