@@ -98,11 +98,14 @@ static inline ws_cpu_executor portable(void) {
     return (ws_cpu_executor){ws_kernels_level(last), NULL};
 }
 
-/* Zeros of both signs, denormals, what rounds to another 16-bit number, the largest, infinities, NaN, and a few ordinary ones. */
+/* Zeros of both signs, denormals, what rounds to another 16-bit number, the largest, infinities, NaN, and a few ordinary
+ * ones. */
 static inline float special_value(void) {
-    static const float values[] = {0.0f, -0.0f, 0x1p-149f, -0x1p-149f, 0x1p-133f, 0x1p-126f, -0x1.fp-127f, 0x1p-24f, 0x1p-25f,
-                                   -0x1.8p-24f, 0x1p-14f, 0x1.ffcp-15f, 65504.0f, 65520.0f, -65519.0f, 3.4028235e38f,
-                                   -3.4028235e38f, 0x1.ffp127f, 0x1.008p0f, 0x1.018p0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN};
+    static const float values[] = {0.0f,          -0.0f,          0x1p-149f,   -0x1p-149f, 0x1p-133f,
+                                   0x1p-126f,     -0x1.fp-127f,   0x1p-24f,    0x1p-25f,   -0x1.8p-24f,
+                                   0x1p-14f,      0x1.ffcp-15f,   65504.0f,    65520.0f,   -65519.0f,
+                                   3.4028235e38f, -3.4028235e38f, 0x1.ffp127f, 0x1.008p0f, 0x1.018p0f,
+                                   1.0f,          -1.0f,          INFINITY,    -INFINITY,  NAN};
     return values[random_bits() % (sizeof(values) / sizeof(values[0]))];
 }
 
@@ -124,10 +127,11 @@ static inline void assert_same_array(const char *of, ws_dtype dtype, const void 
 }
 
 /* Adds residuals to hidden states, as ws_residual_apply() does. context: what the test needs. */
-typedef void apply_function(const void *context, ws_dtype dtype, void *out, const void *hidden, const float *residual, size_t n);
+typedef void apply_function(const void *context, ws_dtype dtype, void *out, const void *hidden, const float *residual,
+                            size_t n);
 
-/* Every fp32 number whose lowest bits are one of a few patterns, which covers every way to round to 16 bits, is rounded as the
- * portable level does. of: what rounds. */
+/* Every fp32 number whose lowest bits are one of a few patterns, which covers every way to round to 16 bits, is rounded as
+ * the portable level does. of: what rounds. */
 static inline void check_rounding(const char *of, apply_function *apply, const void *context) {
     enum { PATTERNS = 65536 };
     static const uint32_t lowest[] = {0x0000, 0x0001, 0x0FFF, 0x1000, 0x1001, 0x2000, 0x7FFF, 0x8000, 0x8001, 0xFFFF};

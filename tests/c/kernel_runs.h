@@ -1,5 +1,5 @@
-/* What the tests of the kernels against their oracles share: on which levels and in which order of chunks they run, the lengths,
- * and the summation order that kernels.h promises. */
+/* What the tests of the kernels against their oracles share: on which levels and in which order of chunks they run, the
+ * lengths, and the summation order that kernels.h promises. */
 #ifndef WAVESPEED_TESTS_KERNEL_RUNS_H
 #define WAVESPEED_TESTS_KERNEL_RUNS_H
 

@@ -12,7 +12,8 @@ static const char *const dtype_names[WS_DTYPE_COUNT] = {"f32", "bf16", "f16"};
 
 /* ---- Cases ---------------------------------------------------------------------------------------------------------- */
 
-/* Lengths around rows, groups (also what a thread has in flight), blocks, chunks, and what the last CUDA block fetches at a time. */
+/* Lengths around rows, groups (also what a thread has in flight), blocks, chunks, and what the last CUDA block fetches at a
+ * time. */
 static size_t length_of_case(size_t i) {
     static const size_t edges[] = {WS_KERNEL_LANES, WS_KERNEL_GROUP, WS_LAUNCH_THREADS * WS_LAUNCH_ELEMENTS,
                                    WS_KERNEL_BLOCK, WS_KERNEL_CHUNK,      3 * WS_KERNEL_CHUNK + 5 * WS_KERNEL_BLOCK};
@@ -265,7 +266,8 @@ static void many_chunks_are_added_in_their_order(void **state) {
     check_sums(WS_DTYPE_BF16, (size_t)WS_KERNEL_CHUNK * 130 + 17, 0);
 }
 
-static void apply_by_cuda(const void *context, ws_dtype dtype, void *out, const void *hidden, const float *residual, size_t n) {
+static void apply_by_cuda(const void *context, ws_dtype dtype, void *out, const void *hidden, const float *residual,
+                          size_t n) {
     (void)context;
     ws_cuda_operands operands = {.n = n, .in = {hidden, residual}, .out = out};
     launch("apply", dtype, &operands, 0, EMULATED_FORWARD);

@@ -1,5 +1,5 @@
-/* Every level of the vector units that this machine has gives the bits of the portable one: at any length, from any address and
- * for every value there is. A NaN is a NaN: which one is nobody's promise. */
+/* Every level of the vector units that this machine has gives the bits of the portable one: at any length, from any address
+ * and for every value there is. A NaN is a NaN: which one is nobody's promise. */
 #include "kernel_arrays.h"
 
 enum {
@@ -7,7 +7,7 @@ enum {
     LONGEST_SHIFT = 19 /* elements that an array begins behind an address from malloc() */
 };
 
-/* ---- Arrays ------------------------------------------------------------------------------------------------------------ */
+/* ---- Arrays ----------------------------------------------------------------------------------------------------------- */
 
 /* Lengths around the rows, blocks and chunks of kernels.h and around the vectors of every level; short ones most often. */
 static size_t length_of_case(size_t i) {
@@ -51,11 +51,12 @@ static operand new_case(ws_dtype dtype, size_t n, content of) {
     return (operand){memory, first};
 }
 
-/* ---- Properties -------------------------------------------------------------------------------------------------------- */
+/* ---- Properties ------------------------------------------------------------------------------------------------------- */
 
 static void check_sums(ws_dtype dtype, size_t n, content of) {
     const ws_cpu_executor scalar = portable();
-    const operand states[] = {new_case(dtype, n, of), new_case(dtype, n, of), new_case(dtype, n, of), new_case(dtype, n, of)};
+    const operand states[] = {new_case(dtype, n, of), new_case(dtype, n, of), new_case(dtype, n, of),
+                              new_case(dtype, n, of)};
     const void *const stored[WS_HISTORY] = {states[1].first, states[2].first, states[3].first};
     ws_sums expected;
     ws_moments expected_moments;
@@ -139,7 +140,8 @@ static void check_advance_and_extrapolate(ws_dtype dtype, size_t n, content of) 
     void *const expected_out = new_array(dtype, n, 0.0f);
     void *const out = new_array(dtype, n, 0.0f);
     const float *const differences[WS_DIFFERENCES] = {expected_difference, expected_difference};
-    const double expected_sum = ws_residual_advance(&scalar, dtype, expected, expected_difference, start.first, end.first, n);
+    const double expected_sum =
+        ws_residual_advance(&scalar, dtype, expected, expected_difference, start.first, end.first, n);
     ws_residual_extrapolate(&scalar, dtype, expected_out, start.first, expected, differences, weights, n);
     ws_cpu_executor executor = {0};
     for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
@@ -224,7 +226,8 @@ static void apply_has_the_same_bits(void **state) {
     check_cases(check_apply);
 }
 
-static void apply_at_level(const void *context, ws_dtype dtype, void *out, const void *hidden, const float *residual, size_t n) {
+static void apply_at_level(const void *context, ws_dtype dtype, void *out, const void *hidden, const float *residual,
+                           size_t n) {
     ws_residual_apply(context, dtype, out, hidden, residual, n);
 }
 
