@@ -54,7 +54,8 @@ def build_program(folder: Path) -> Path:
     for source in [*sources, library]:
         options = ["-O2", "-ffreestanding", "-fno-builtin"]
         if source != library:
-            options = [*setting("libraries.cmake", "WAVESPEED_CPU_OPTIONS"), "-Iinclude", "-Isrc"]
+            warnings = ["-Werror", *setting("compiler.cmake", "WAVESPEED_C_WARNINGS"), "-Wpedantic"]
+            options = [*setting("libraries.cmake", "WAVESPEED_CPU_OPTIONS"), *warnings, "-Iinclude", "-Isrc"]
         objects.append(folder / f"{source.stem}.o")
         zig("cc", "-target", TARGET, "-std=c11", "-g0", *options, "-c", source, "-o", objects[-1], cache=folder)
     program = folder / "kernels"
