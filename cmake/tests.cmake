@@ -124,28 +124,7 @@ add_library(public_headers OBJECT ${header_sources})
 target_include_directories(public_headers PRIVATE include)
 wavespeed_warnings(public_headers)
 
-# ---- clang: the C sources without a warning under the second compiler ---------------------------------------------------
-
-find_program(WAVESPEED_CLANG NAMES clang clang-19 clang-18 clang-17 clang-16 clang-15 clang-14 DOC "clang, for its warnings")
-if(WAVESPEED_CLANG)
-  get_target_property(cjson_includes wavespeed_cjson INTERFACE_INCLUDE_DIRECTORIES)
-  set(folders "")
-  foreach(folder IN LISTS cjson_includes Python_INCLUDE_DIRS)
-    list(APPEND folders -isystem ${folder})
-  endforeach()
-  set(clang ${WAVESPEED_CLANG} -std=c11 -fsyntax-only -Werror ${WAVESPEED_C_WARNINGS} -Iinclude -Isrc ${folders})
-  add_test(NAME clang_warnings.core COMMAND ${clang} -Wpedantic ${WAVESPEED_CORE_SOURCES} ${WAVESPEED_CPU_SOURCES} ${WAVESPEED_CUDA_SOURCES}
-    WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  foreach(source IN LISTS WAVESPEED_LEVEL_SOURCES)
-    cmake_path(GET source STEM stem)
-    get_source_file_property(options ${source} COMPILE_OPTIONS)
-    add_test(NAME clang_warnings.${stem} COMMAND ${clang} -Wpedantic ${options} ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  endforeach()
-  add_test(NAME clang_warnings.python COMMAND ${clang} -DPy_LIMITED_API=0x030A0000 ${WAVESPEED_PYTHON_SOURCES}
-    WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-else()
-  wavespeed_skipped(clang_warnings "clang is not installed")
-endif()
+include(second_compiler)
 
 # ---- Python: the lanes of tools/run_lane.py ------------------------------------------------------------------------------
 

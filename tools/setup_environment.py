@@ -27,12 +27,15 @@ CONSTRAINTS = ROOT / "tools" / "constraints.txt"
 
 # Python 3.10 runs the pack, but the pinned NumPy and SciPy no longer come for it.
 OLDEST_PYTHON = (3, 11)
-STEPS = 6
+STEPS = 7
 TORCH = ["torch", "numpy", "pillow"]
 # ComfyUI imports both at start. The registry's builds of them ask for a CUDA torch (gigabytes), so they come without
 # dependencies, and are repaired where torch is a CPU build.
 TORCH_COMPANIONS = ["torchvision", "torchaudio"]
 TOOLS = ["pytest", "hypothesis", "safetensors", "ruff", "aiohttp"]
+# A second compiler, also for other processors, and a processor of another architecture (100 MB). Only tests ask for
+# them, and say so where they are not.
+CROSS_TOOLS = ["ziglang", "unicorn"]
 # ComfyUI 0.9.2 leaves this version open; newer ComfyUIs name it.
 SDIST_EXTRAS = ["comfy-kitchen==0.2.31"]
 # What only a server needs: the editor, its templates and help pages (hundreds of megabytes).
@@ -87,7 +90,12 @@ def set_up() -> None:
     install("torch-companions", ["--no-deps", *TORCH_COMPANIONS])
     say(f"[5/{STEPS}] Installing ComfyUI's requirements and the test tools (about 2 minutes)...")
     install("requirements", [*TORCH, *TOOLS, *requirements])
-    say(f"[6/{STEPS}] Checking that everything imports...")
+    say(f"[6/{STEPS}] Installing a second compiler and an emulator for the tests (half a minute)...")
+    try:
+        install("cross-tools", CROSS_TOOLS)
+    except SetupError as problem:
+        say(f"      Going on without them: the tests that need them are skipped.\n{problem}")
+    say(f"[7/{STEPS}] Checking that everything imports...")
     check_imports()
     STAMP.write_text(key)
     say("      The environment is ready.")

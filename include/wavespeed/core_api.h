@@ -20,10 +20,11 @@ enum { WS_CORE_API_VERSION = 3 };
 typedef struct ws_core_api {
     uint32_t size;
     uint32_t version;
-    void (*residual_distance)(const ws_cpu_executor *executor, ws_dtype dtype, const void *a, const void *b, size_t n, ws_sums *out);
+    void (*residual_distance)(const ws_cpu_executor *executor, ws_dtype dtype, const void *a, const void *b, size_t n,
+                              ws_sums *out);
     double (*residual_finish)(const ws_cpu_executor *executor, ws_dtype dtype, float *base, const void *end, size_t n);
-    void (*residual_apply)(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden, const float *residual,
-                           size_t n);
+    void (*residual_apply)(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
+                           const float *residual, size_t n);
     void (*residual_moments)(const ws_cpu_executor *executor, ws_dtype dtype, const void *probe,
                              const void *const stored[WS_HISTORY], size_t n, ws_moments *out);
     double (*residual_subtract)(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, const void *start,

@@ -158,7 +158,9 @@ def _pack(change: torch.Tensor, scales: torch.Tensor, values: torch.Tensor) -> N
     used = finite & (largest >= SMALLEST_DIFFERENCE)
     unused = torch.where(finite, 0.0, float("nan"))
     scales.copy_(torch.where(used, largest / LARGEST_VALUE, unused))
-    rounded = (rows * (LARGEST_VALUE / largest)[:, None]).round_()
+    # A quotient of tensors: a number by a tensor would be the number times the reciprocal, which rounds twice.
+    factors = torch.full_like(largest, LARGEST_VALUE) / largest
+    rounded = (rows * factors[:, None]).round_()
     values.copy_(torch.where(used[:, None], rounded, 0.0).flatten()[:n])
 
 

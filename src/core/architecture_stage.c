@@ -19,7 +19,7 @@ static bool is_pair(const cJSON *pair) {
     const cJSON *const name = pair->child;
     const cJSON *const position = name->next;
     return cJSON_IsString(name) && name->valuestring[0] != '\0' && cJSON_IsNumber(position) &&
-           position->valuedouble >= 0.0 && position->valuedouble <= POSITION_MAX &&
+           position->valuedouble >= 0.0 && position->valuedouble <= (double)POSITION_MAX &&
            floor(position->valuedouble) == position->valuedouble;
 }
 

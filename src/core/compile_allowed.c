@@ -41,7 +41,7 @@ static ws_status read_name(const ws_compile_allowed *allowed, const cJSON *item,
 static ws_status read_bound(const cJSON *item, const char *key, const ws_json_place *place, int64_t *out, ws_error *error) {
     double number = 0;
     WS_TRY_(ws_json_number_(item, key, place, &number, error));
-    if (floor(number) != number || fabs(number) > NUMBER_MAX) {
+    if (floor(number) != number || fabs(number) > (double)NUMBER_MAX) {
         return ws_fail(error, WS_ERROR_RANGE, "%s: the field \"%s\" must be a whole number between -%d and %d.", place->text,
                        key, (int)NUMBER_MAX, (int)NUMBER_MAX);
     }

@@ -48,7 +48,8 @@ static void run_chunks(int64_t begin, int64_t end, void *context) {
     (void)fesetenv(&of_thread);
 }
 
-/* Runs the round that begins at element loop->first, moves it on, and returns the number of chunks it had: 0 when all are done. */
+/* Runs the round that begins at element loop->first, moves it on, and returns the number of chunks it had: 0 when all are
+ * done. */
 static size_t run_round(const ws_cpu_executor *executor, chunk_loop *loop) {
     if (loop->first >= loop->n) {
         return 0;
@@ -64,7 +65,7 @@ static size_t run_round(const ws_cpu_executor *executor, chunk_loop *loop) {
     return chunks;
 }
 
-/* ---- Distance ---------------------------------------------------------------------------------------------------------- */
+/* ---- Distance --------------------------------------------------------------------------------------------------------- */
 
 typedef struct distance_operands {
     const ws_kernels *kernels;
@@ -78,7 +79,8 @@ static void distance_chunk(void *operands, size_t place, size_t start, size_t n)
     of->part[place] = of->kernels->distance[of->dtype](at(of->a, of->dtype, start), at(of->b, of->dtype, start), n);
 }
 
-void ws_residual_distance(const ws_cpu_executor *executor, ws_dtype dtype, const void *a, const void *b, size_t n, ws_sums *out) {
+void ws_residual_distance(const ws_cpu_executor *executor, ws_dtype dtype, const void *a, const void *b, size_t n,
+                          ws_sums *out) {
     distance_operands of;
     of.kernels = kernels_of(executor);
     of.dtype = dtype;
@@ -95,7 +97,7 @@ void ws_residual_distance(const ws_cpu_executor *executor, ws_dtype dtype, const
     *out = total;
 }
 
-/* ---- Moments ----------------------------------------------------------------------------------------------------------- */
+/* ---- Moments ---------------------------------------------------------------------------------------------------------- */
 
 typedef struct moments_operands {
     const ws_kernels *kernels;
@@ -114,8 +116,8 @@ static void moments_chunk(void *operands, size_t place, size_t start, size_t n) 
     of->part[place] = of->kernels->moments[of->dtype](at(of->probe, of->dtype, start), stored, n);
 }
 
-void ws_residual_moments(const ws_cpu_executor *executor, ws_dtype dtype, const void *probe, const void *const stored[WS_HISTORY],
-                         size_t n, ws_moments *out) {
+void ws_residual_moments(const ws_cpu_executor *executor, ws_dtype dtype, const void *probe,
+                         const void *const stored[WS_HISTORY], size_t n, ws_moments *out) {
     moments_operands of;
     of.kernels = kernels_of(executor);
     of.dtype = dtype;
@@ -138,7 +140,7 @@ void ws_residual_moments(const ws_cpu_executor *executor, ws_dtype dtype, const 
     *out = total;
 }
 
-/* ---- Finish ------------------------------------------------------------------------------------------------------------ */
+/* ---- Finish ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct finish_operands {
     const ws_kernels *kernels;
@@ -169,7 +171,7 @@ double ws_residual_finish(const ws_cpu_executor *executor, ws_dtype dtype, float
     return total;
 }
 
-/* ---- Subtract ---------------------------------------------------------------------------------------------------------- */
+/* ---- Subtract --------------------------------------------------------------------------------------------------------- */
 
 typedef struct subtract_operands {
     const ws_kernels *kernels;
@@ -181,8 +183,8 @@ typedef struct subtract_operands {
 
 static void subtract_chunk(void *operands, size_t place, size_t start, size_t n) {
     subtract_operands *const of = operands;
-    of->part[place] =
-        of->kernels->subtract[of->dtype](of->residual + start, at(of->start, of->dtype, start), at(of->end, of->dtype, start), n);
+    of->part[place] = of->kernels->subtract[of->dtype](of->residual + start, at(of->start, of->dtype, start),
+                                                       at(of->end, of->dtype, start), n);
 }
 
 double ws_residual_subtract(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, const void *start,
@@ -203,7 +205,7 @@ double ws_residual_subtract(const ws_cpu_executor *executor, ws_dtype dtype, flo
     return total;
 }
 
-/* ---- Advance ----------------------------------------------------------------------------------------------------------- */
+/* ---- Advance ---------------------------------------------------------------------------------------------------------- */
 
 static size_t groups(size_t n) {
     return n / WS_KERNEL_GROUP + (n % WS_KERNEL_GROUP != 0);
@@ -234,8 +236,8 @@ static void advance_chunk(void *operands, size_t place, size_t start, size_t n) 
                                         at(of->start, of->dtype, start), at(of->end, of->dtype, start), n);
 }
 
-double ws_residual_advance(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, float *difference, const void *start,
-                           const void *end, size_t n) {
+double ws_residual_advance(const ws_cpu_executor *executor, ws_dtype dtype, float *residual, float *difference,
+                           const void *start, const void *end, size_t n) {
     advance_operands of;
     of.kernels = kernels_of(executor);
     of.dtype = dtype;
@@ -254,7 +256,7 @@ double ws_residual_advance(const ws_cpu_executor *executor, ws_dtype dtype, floa
     return total;
 }
 
-/* ---- Apply ------------------------------------------------------------------------------------------------------------- */
+/* ---- Apply ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct apply_operands {
     const ws_kernels *kernels;
@@ -267,7 +269,8 @@ typedef struct apply_operands {
 static void apply_chunk(void *operands, size_t place, size_t start, size_t n) {
     const apply_operands *const of = operands;
     (void)place;
-    of->kernels->apply[of->dtype](writable_at(of->out, of->dtype, start), at(of->hidden, of->dtype, start), of->residual + start, n);
+    of->kernels->apply[of->dtype](writable_at(of->out, of->dtype, start), at(of->hidden, of->dtype, start),
+                                  of->residual + start, n);
 }
 
 void ws_residual_apply(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden, const float *residual,
@@ -278,7 +281,7 @@ void ws_residual_apply(const ws_cpu_executor *executor, ws_dtype dtype, void *ou
     }
 }
 
-/* ---- Extrapolate -------------------------------------------------------------------------------------------------------- */
+/* ---- Extrapolate ------------------------------------------------------------------------------------------------------ */
 
 typedef struct extrapolate_operands {
     const ws_kernels *kernels;
@@ -300,12 +303,13 @@ static void extrapolate_chunk(void *operands, size_t place, size_t start, size_t
         scales[i] = of->differences[i] + first_group(start);
         values[i] = (const int8_t *)(of->differences[i] + groups(of->n)) + start;
     }
-    of->kernels->extrapolate[of->dtype](writable_at(of->out, of->dtype, start), at(of->hidden, of->dtype, start), of->residual + start,
-                                        scales, values, of->weights, n);
+    of->kernels->extrapolate[of->dtype](writable_at(of->out, of->dtype, start), at(of->hidden, of->dtype, start),
+                                        of->residual + start, scales, values, of->weights, n);
 }
 
-void ws_residual_extrapolate(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden, const float *residual,
-                             const float *const differences[WS_DIFFERENCES], const float weights[WS_DIFFERENCES], size_t n) {
+void ws_residual_extrapolate(const ws_cpu_executor *executor, ws_dtype dtype, void *out, const void *hidden,
+                             const float *residual, const float *const differences[WS_DIFFERENCES],
+                             const float weights[WS_DIFFERENCES], size_t n) {
     extrapolate_operands of = {kernels_of(executor), dtype, out, hidden, residual, differences, weights, n};
     chunk_loop loop = {extrapolate_chunk, &of, n, 0};
     while (run_round(executor, &loop) > 0) {

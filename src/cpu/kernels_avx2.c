@@ -1,5 +1,5 @@
-/* x86-64 with AVX2 and F16C: eight floats per vector. F16C rounds as it is told and ignores the thread's rounding and flushing
- * of denormals; fused multiply-add, which most of these processors have, would give other bits. */
+/* x86-64 with AVX2 and F16C: eight floats per vector. F16C rounds as it is told and ignores the thread's rounding and
+ * flushing of denormals; fused multiply-add, which most of these processors have, would give other bits. */
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>

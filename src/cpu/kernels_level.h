@@ -2,14 +2,16 @@
  * last, after defining
  *
  * - vector: WIDTH floats, where WIDTH divides WS_KERNEL_LANES
- * - load_f32, load_bf16, load_f16 (pointer): WIDTH elements at any address; store_f32, store_bf16, store_f16 (pointer, vector)
- * - load_i8 (pointer): WIDTH small integers as a vector; store_i8 (pointer, vector): rounded to nearest even, within -127 and 127
+ * - load_f32, load_bf16, load_f16 (pointer): WIDTH elements at any address
+ * - store_f32, store_bf16, store_f16 (pointer, vector): the same back
+ * - load_i8 (pointer): WIDTH small integers as a vector
+ * - store_i8 (pointer, vector): rounded to nearest even, within -127 and 127
  * - zero(), broadcast(float), add, subtract, multiply, magnitude (the absolute value)
  * - larger (of two magnitudes; NaN is larger than any other)
  * - TABLE, LEVEL: the table's name in C and the level's name for people
  *
- * These must be the plain IEEE operations: the order of operations is the contract of kernels.h, and every level gives the same
- * bits. Hence nothing here may be contracted to fused multiply-add or compiled with -ffast-math. */
+ * These must be the plain IEEE operations: the order of operations is the contract of kernels.h, and every level gives the
+ * same bits. Hence nothing here may be contracted to fused multiply-add or compiled with -ffast-math. */
 #include "cpu/levels.h"
 
 #include <float.h>
@@ -53,7 +55,8 @@ static inline size_t group_end(size_t start, size_t end) {
     return end - start < WS_KERNEL_GROUP ? end : start + WS_KERNEL_GROUP;
 }
 
-/* The largest magnitude of all lanes. The bits of magnitudes are in the same order as they are, and those of NaN come last. */
+/* The largest magnitude of all lanes. The bits of magnitudes are in the same order as they are, and those of NaN come
+ * last. */
 static inline float largest_of(const vector magnitudes[VECTORS]) {
     float lanes[WS_KERNEL_LANES];
     uint32_t bits[WS_KERNEL_LANES];

@@ -7,15 +7,16 @@
  * - STORE(pointer, vector): the same back, rounded to nearest even
  *
  * Work goes row by row, a row being WS_KERNEL_LANES elements in VECTORS vectors: loops of a constant length that become
- * a few instructions, with the sums in registers. The last, shorter row is copied and filled up with zeros, which leave every
- * sum as it is. */
+ * a few instructions, with the sums in registers. The last, shorter row is copied and filled up with zeros, which leave
+ * every sum as it is. */
 
 static inline void NAME(copy_short_row)(ELEMENT row[WS_KERNEL_LANES], const ELEMENT *source, size_t n) {
     memset(row, 0, WS_KERNEL_LANES * sizeof(ELEMENT));
     memcpy(row, source, n * sizeof(ELEMENT));
 }
 
-static inline void NAME(distance_row)(const ELEMENT *a, const ELEMENT *b, vector difference[VECTORS], vector reference[VECTORS]) {
+static inline void NAME(distance_row)(const ELEMENT *a, const ELEMENT *b, vector difference[VECTORS],
+                                      vector reference[VECTORS]) {
     for (size_t v = 0; v < VECTORS; ++v) {
         const vector stored = LOAD(b + v * WIDTH);
         difference[v] = add(difference[v], magnitude(subtract(LOAD(a + v * WIDTH), stored)));
@@ -211,7 +212,8 @@ static inline float NAME(advance_group)(float *residual, int8_t *values, const E
     return scale;
 }
 
-static double NAME(advance)(float *residual, float *scales, int8_t *values, const void *start_state, const void *end_state, size_t n) {
+static double NAME(advance)(float *residual, float *scales, int8_t *values, const void *start_state, const void *end_state,
+                            size_t n) {
     const ELEMENT *const before = start_state;
     const ELEMENT *const after = end_state;
     double total[WS_KERNEL_LANES] = {0};
@@ -269,8 +271,9 @@ static inline void NAME(extrapolate_row)(ELEMENT *out, const ELEMENT *hidden, co
     }
 }
 
-static void NAME(extrapolate)(void *out, const void *hidden, const float *residual, const float *const scales[WS_DIFFERENCES],
-                              const int8_t *const values[WS_DIFFERENCES], const float weights[WS_DIFFERENCES], size_t n) {
+static void NAME(extrapolate)(void *out, const void *hidden, const float *residual,
+                              const float *const scales[WS_DIFFERENCES], const int8_t *const values[WS_DIFFERENCES],
+                              const float weights[WS_DIFFERENCES], size_t n) {
     ELEMENT *const target = out;
     const ELEMENT *const source = hidden;
     const int8_t *const newer = values[0];

@@ -276,12 +276,14 @@ def row(line: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--repeats", type=int, default=7, help="for the largest size; three times as many for the others"
+        "--repeats", type=int, default=7, help="for the largest size, at least 2; three times as many for the others"
     )
     parser.add_argument("--mib", type=int, nargs="+", default=[1, 24, 256])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--kernels", nargs="+", default=[kernel.name for kernel in KERNELS])
     chosen = parser.parse_args()
+    if chosen.repeats < 2:
+        parser.error(f"--repeats {chosen.repeats} is too few: the spread of the times takes at least 2")
     executor = operations.load(_native.core).executor
     load = os.getloadavg()[0]
     lines = []

@@ -98,11 +98,14 @@ static inline ws_cpu_executor portable(void) {
     return (ws_cpu_executor){ws_kernels_level(last), NULL};
 }
 
-/* Zeros of both signs, denormals, what rounds to another 16-bit number, the largest, infinities, NaN, and a few ordinary ones. */
+/* Zeros of both signs, denormals, what rounds to another 16-bit number, the largest, infinities, NaN, and a few ordinary
+ * ones. */
 static inline float special_value(void) {
-    static const float values[] = {0.0f, -0.0f, 0x1p-149f, -0x1p-149f, 0x1p-133f, 0x1p-126f, -0x1.fp-127f, 0x1p-24f, 0x1p-25f,
-                                   -0x1.8p-24f, 0x1p-14f, 0x1.ffcp-15f, 65504.0f, 65520.0f, -65519.0f, 3.4028235e38f,
-                                   -3.4028235e38f, 0x1.ffp127f, 0x1.008p0f, 0x1.018p0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN};
+    static const float values[] = {0.0f,          -0.0f,          0x1p-149f,   -0x1p-149f, 0x1p-133f,
+                                   0x1p-126f,     -0x1.fp-127f,   0x1p-24f,    0x1p-25f,   -0x1.8p-24f,
+                                   0x1p-14f,      0x1.ffcp-15f,   65504.0f,    65520.0f,   -65519.0f,
+                                   3.4028235e38f, -3.4028235e38f, 0x1.ffp127f, 0x1.008p0f, 0x1.018p0f,
+                                   1.0f,          -1.0f,          INFINITY,    -INFINITY,  NAN};
     return values[random_bits() % (sizeof(values) / sizeof(values[0]))];
 }
 
@@ -121,6 +124,37 @@ static inline void assert_same_array(const char *of, ws_dtype dtype, const void 
             fail_msg("%s: element %zu of %zu is %a instead of %a", of, i, n, (double)value, (double)wanted);
         }
     }
+}
+
+/* Adds residuals to hidden states, as ws_residual_apply() does. context: what the test needs. */
+typedef void apply_function(const void *context, ws_dtype dtype, void *out, const void *hidden, const float *residual,
+                            size_t n);
+
+/* Every fp32 number whose lowest bits are one of a few patterns, which covers every way to round to 16 bits, is rounded as
+ * the portable level does. of: what rounds. */
+static inline void check_rounding(const char *of, apply_function *apply, const void *context) {
+    enum { PATTERNS = 65536 };
+    static const uint32_t lowest[] = {0x0000, 0x0001, 0x0FFF, 0x1000, 0x1001, 0x2000, 0x7FFF, 0x8000, 0x8001, 0xFFFF};
+    const ws_cpu_executor scalar = portable();
+    float *const residual = new_floats(PATTERNS, 0.0f);
+    uint16_t *const hidden = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
+    uint16_t *const out = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
+    uint16_t *const expected = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
+    memset(hidden, 0, PATTERNS * sizeof(*hidden));
+    for (size_t k = 0; k < sizeof(lowest) / sizeof(lowest[0]); ++k) {
+        for (uint32_t i = 0; i < PATTERNS; ++i) {
+            residual[i] = ws_f32_of_bits(i << 16 | lowest[k]);
+        }
+        for (int dtype = WS_DTYPE_BF16; dtype <= WS_DTYPE_F16; ++dtype) {
+            ws_residual_apply(&scalar, (ws_dtype)dtype, expected, hidden, residual, PATTERNS);
+            apply(context, (ws_dtype)dtype, out, hidden, residual, PATTERNS);
+            assert_same_array(of, (ws_dtype)dtype, out, expected, PATTERNS);
+        }
+    }
+    free(residual);
+    free(hidden);
+    free(out);
+    free(expected);
 }
 
 #endif

@@ -64,30 +64,38 @@ static void a_typed_option_wins_over_the_mode(void **state) {
     (void)state;
     ws_compile_inputs inputs = with_options("{\"triton.cudagraphs\": false}");
     inputs.mode = "max-autotune";
-    assert_string_equal(accepted(inputs).canonical,
-                        "backend=inductor;fullgraph=0;dynamic=0;coordinate_descent_tuning=1;max_autotune=1;triton.cudagraphs=0");
+    assert_string_equal(
+        accepted(inputs).canonical,
+        "backend=inductor;fullgraph=0;dynamic=0;coordinate_descent_tuning=1;max_autotune=1;triton.cudagraphs=0");
 }
 
 static void names_outside_the_tables(void **state) {
     (void)state;
     ws_compile_inputs inputs = with_options("");
     inputs.compiler = "input.evil.f";
-    expect_sentence(inputs, "compiler is \"input.evil.f\", which is not one of the names this node knows. The nearest is \"torch.compile\".");
+    expect_sentence(
+        inputs,
+        "compiler is \"input.evil.f\", which is not one of the names this node knows. The nearest is \"torch.compile\".");
     inputs = with_options("");
     inputs.backend = "inductr";
-    expect_sentence(inputs, "backend is \"inductr\", which is not one of the names this node knows. The nearest is \"inductor\".");
+    expect_sentence(inputs,
+                    "backend is \"inductr\", which is not one of the names this node knows. The nearest is \"inductor\".");
     inputs = with_options("");
     inputs.mode = "max-autotun";
-    expect_sentence(inputs, "mode is \"max-autotun\", which is not one of the names this node knows. The nearest is \"max-autotune\".");
+    expect_sentence(
+        inputs, "mode is \"max-autotun\", which is not one of the names this node knows. The nearest is \"max-autotune\".");
 }
 
 static void options_outside_the_table(void **state) {
     (void)state;
-    refuses("{\"cpp.cxx\": [\"sh -c 'id'\"]}", "options: \"cpp.cxx\" is refused, because it chooses a compiler or a command line. "
+    refuses("{\"cpp.cxx\": [\"sh -c 'id'\"]}",
+            "options: \"cpp.cxx\" is refused, because it chooses a compiler or a command line. "
             "The nearest option that is allowed is \"cpp.threads\"." MORE);
-    refuses("{\"freezing\": true}", "options: \"freezing\" is refused, because it burns the weights into the code, so that LoRA and "
+    refuses("{\"freezing\": true}",
+            "options: \"freezing\" is refused, because it burns the weights into the code, so that LoRA and "
             "offloading would do nothing. The nearest option that is allowed is \"dce\"." MORE);
-    refuses("{\"max_autotun\": true}", "options: \"max_autotun\" is refused, because it is not on the list of options that a workflow "
+    refuses("{\"max_autotun\": true}",
+            "options: \"max_autotun\" is refused, because it is not on the list of options that a workflow "
             "may set. The nearest option that is allowed is \"max_autotune\"." MORE);
     refuses("{\"\": true}", "options: \"\" is refused, because it is not on the list of options that a workflow may set. "
             "The nearest option that is allowed is \"dce\"." MORE);
@@ -103,11 +111,14 @@ static void values_of_the_wrong_type(void **state) {
     refuses("{\"compile_threads\": 1e999}", "options: \"compile_threads\" must be a whole number.");
     refuses("{\"compile_threads\": 65}", "options: \"compile_threads\" is 65; it must be between 1 and 64.");
     refuses("{\"max_autotune_gemm_backends\": 3}", "options: \"max_autotune_gemm_backends\" must be a text.");
-    refuses("{\"max_autotune_gemm_backends\": \"ATEN,CUTLASS\"}", "options: \"max_autotune_gemm_backends\" is \"ATEN,CUTLASS\", which is "
+    refuses("{\"max_autotune_gemm_backends\": \"ATEN,CUTLASS\"}",
+            "options: \"max_autotune_gemm_backends\" is \"ATEN,CUTLASS\", which is "
             "not allowed. The nearest word is \"ATEN\".");
-    refuses("{\"max_autotune_gemm_backends\": \"ATEN,\"}", "options: \"max_autotune_gemm_backends\" is \"ATEN,\", which is not allowed. "
+    refuses("{\"max_autotune_gemm_backends\": \"ATEN,\"}",
+            "options: \"max_autotune_gemm_backends\" is \"ATEN,\", which is not allowed. "
             "The nearest word is \"ATEN\".");
-    refuses("{\"mixed_mm_choice\": \"\"}", "options: \"mixed_mm_choice\" is \"\", which is not allowed. The nearest word is \"aten\".");
+    refuses("{\"mixed_mm_choice\": \"\"}",
+            "options: \"mixed_mm_choice\" is \"\", which is not allowed. The nearest word is \"aten\".");
 }
 
 static void texts_of_the_wrong_shape(void **state) {
@@ -140,11 +151,15 @@ static void other_backends_take_no_options(void **state) {
     (void)state;
     ws_compile_inputs inputs = with_options("{}");
     inputs.backend = "cudagraphs";
-    expect_sentence(inputs, "The backend \"cudagraphs\" takes neither a mode nor options. Leave both empty, or use the backend \"inductor\".");
+    expect_sentence(
+        inputs,
+        "The backend \"cudagraphs\" takes neither a mode nor options. Leave both empty, or use the backend \"inductor\".");
     inputs = with_options("");
     inputs.backend = "eager";
     inputs.mode = "max-autotune";
-    expect_sentence(inputs, "The backend \"eager\" takes neither a mode nor options. Leave both empty, or use the backend \"inductor\".");
+    expect_sentence(
+        inputs,
+        "The backend \"eager\" takes neither a mode nor options. Leave both empty, or use the backend \"inductor\".");
 }
 
 /* ---- the file that allows further options ---------------------------------------------------- */
@@ -165,10 +180,12 @@ static ws_compile_allowed *allowed_by(const char *text) {
 static void a_file_allows_more_and_no_more_than_it_says(void **state) {
     (void)state;
     ws_compile_allowed *const allowed = allowed_by(file);
-    ws_compile_inputs inputs = with_options("{\"cpu-backend\": \"halide\", \"freezing\": true, \"cpp.simdlen\": 256, \"dce\": true}");
+    ws_compile_inputs inputs =
+        with_options("{\"cpu-backend\": \"halide\", \"freezing\": true, \"cpp.simdlen\": 256, \"dce\": true}");
     ws_compile_request request;
     assert_int_equal(ws_compile_request_read(&inputs, allowed, &request, NULL), WS_OK);
-    assert_string_equal(request.canonical, "backend=inductor;fullgraph=0;dynamic=0;dce=1;freezing=1;cpp.simdlen=256;cpu_backend=halide");
+    assert_string_equal(request.canonical,
+                        "backend=inductor;fullgraph=0;dynamic=0;dce=1;freezing=1;cpp.simdlen=256;cpu_backend=halide");
     const size_t last = ws_compile_option_count(allowed) - 1;
     assert_int_equal(last + 1, ws_compile_option_count(NULL) + 3);
     assert_string_equal(ws_compile_option_get(allowed, &request, last).name, "cpu_backend");
@@ -179,7 +196,8 @@ static void a_file_allows_more_and_no_more_than_it_says(void **state) {
     assert_string_equal(error.text, "options: \"cpp.simdlen\" is 513; it must be between 0 and 512.");
     inputs = with_options("{\"cpu_backend\": \"sh\"}");
     assert_int_equal(ws_compile_request_read(&inputs, allowed, &request, &error), WS_ERROR_RANGE);
-    assert_string_equal(error.text, "options: \"cpu_backend\" is \"sh\", which is not allowed. The nearest word is \"cpp\".");
+    assert_string_equal(error.text,
+                        "options: \"cpu_backend\" is \"sh\", which is not allowed. The nearest word is \"cpp\".");
     inputs = with_options("{\"cpp.cxx\": \"sh\"}");
     assert_int_equal(ws_compile_request_read(&inputs, allowed, &request, &error), WS_ERROR_RANGE);
     ws_compile_allowed_free(allowed);
@@ -203,15 +221,19 @@ static void files_with_mistakes(void **state) {
     refuses_file("{}", FILE_NAME " has no field \"options\"; it must be an array.");
     refuses_file("{\"option\": []}", FILE_NAME " has the field \"option\", which is not known.");
     refuses_file("{\"options\": [1]}", FILE_NAME ", option 1 has no field \"name\"; it must be a string that is not empty.");
-    refuses_file("{\"options\": [{\"name\": \"dce\", \"type\": \"boolean\"}]}", FILE_NAME ", option \"dce\" is allowed already.");
+    refuses_file("{\"options\": [{\"name\": \"dce\", \"type\": \"boolean\"}]}",
+                 FILE_NAME ", option \"dce\" is allowed already.");
     refuses_file("{\"options\": [{\"name\": \"a b\"}]}",
                  FILE_NAME ", option \"a b\": a name has letters, digits, \"_\" and \".\", and is shorter than 64.");
-    refuses_file(ONE("\"type\": \"path\""), FILE_NAME ", option \"a\": the type is \"path\"; it must be boolean, integer or word.");
-    refuses_file(ONE("\"type\": \"boolean\", \"words\": [\"x\"]"), FILE_NAME ", option \"a\" has the field \"words\", which is not known.");
+    refuses_file(ONE("\"type\": \"path\""),
+                 FILE_NAME ", option \"a\": the type is \"path\"; it must be boolean, integer or word.");
+    refuses_file(ONE("\"type\": \"boolean\", \"words\": [\"x\"]"),
+                 FILE_NAME ", option \"a\" has the field \"words\", which is not known.");
     refuses_file(ONE("\"type\": \"integer\", \"minimum\": 2, \"maximum\": 1"),
                  FILE_NAME ", option \"a\": the minimum is above the maximum.");
     refuses_file(ONE("\"type\": \"integer\", \"minimum\": 0.5, \"maximum\": 1"),
-                 FILE_NAME ", option \"a\": the field \"minimum\" must be a whole number between -1073741824 and 1073741824.");
+                 FILE_NAME ", option \"a\": the field \"minimum\" must be a whole number between -1073741824 "
+                           "and 1073741824.");
     refuses_file(ONE("\"type\": \"word\", \"words\": []"),
                  FILE_NAME ", option \"a\": the field \"words\" must be an array of one or more strings.");
 }

@@ -63,7 +63,8 @@ static const char *const seeds[] = {
     "{\"cpp.cxx\": [\"sh\"], \"a\": {\"b\": null}}",
     "{\"mixed_mm_choice\": \"heuristic\", \"max-fusion-size\": 1e3}",
     "{\"\\ud83d\\ude00\\u0041\": -0.0}",
-    "{\"options\": [{\"name\": \"freezing\", \"type\": \"boolean\"}, {\"name\": \"a.b\", \"type\": \"integer\", \"minimum\": -1, \"maximum\": 9}]}",
+    ("{\"options\": [{\"name\": \"freezing\", \"type\": \"boolean\"}, "
+     "{\"name\": \"a.b\", \"type\": \"integer\", \"minimum\": -1, \"maximum\": 9}]}"),
     "{\"options\": [{\"name\": \"freezing\", \"type\": \"word\", \"words\": [\"a\", \"b\"]}]}",
     "",
 };

@@ -12,7 +12,8 @@ static const char *const dtype_names[WS_DTYPE_COUNT] = {"f32", "bf16", "f16"};
 
 /* ---- Cases ---------------------------------------------------------------------------------------------------------- */
 
-/* Lengths around rows, groups (also what a thread has in flight), blocks, chunks, and what the last CUDA block fetches at a time. */
+/* Lengths around rows, groups (also what a thread has in flight), blocks, chunks, and what the last CUDA block fetches at a
+ * time. */
 static size_t length_of_case(size_t i) {
     static const size_t edges[] = {WS_KERNEL_LANES, WS_KERNEL_GROUP, WS_LAUNCH_THREADS * WS_LAUNCH_ELEMENTS,
                                    WS_KERNEL_BLOCK, WS_KERNEL_CHUNK,      3 * WS_KERNEL_CHUNK + 5 * WS_KERNEL_BLOCK};
@@ -265,32 +266,16 @@ static void many_chunks_are_added_in_their_order(void **state) {
     check_sums(WS_DTYPE_BF16, (size_t)WS_KERNEL_CHUNK * 130 + 17, 0);
 }
 
-/* Every fp32 number whose lowest bits are one of a few patterns, which covers every way to round to 16 bits. */
+static void apply_by_cuda(const void *context, ws_dtype dtype, void *out, const void *hidden, const float *residual,
+                          size_t n) {
+    (void)context;
+    ws_cuda_operands operands = {.n = n, .in = {hidden, residual}, .out = out};
+    launch("apply", dtype, &operands, 0, EMULATED_FORWARD);
+}
+
 static void every_value_is_rounded_as_on_the_cpu(void **state) {
     (void)state;
-    enum { PATTERNS = 65536 };
-    static const uint32_t lowest[] = {0x0000, 0x0001, 0x0FFF, 0x1000, 0x1001, 0x2000, 0x7FFF, 0x8000, 0x8001, 0xFFFF};
-    const ws_cpu_executor scalar = portable();
-    float *const residual = new_floats(PATTERNS, 0.0f);
-    uint16_t *const hidden = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
-    uint16_t *const out = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
-    uint16_t *const expected = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
-    memset(hidden, 0, PATTERNS * sizeof(*hidden));
-    for (size_t k = 0; k < sizeof(lowest) / sizeof(lowest[0]); ++k) {
-        for (uint32_t i = 0; i < PATTERNS; ++i) {
-            residual[i] = ws_f32_of_bits(i << 16 | lowest[k]);
-        }
-        for (int dtype = WS_DTYPE_BF16; dtype <= WS_DTYPE_F16; ++dtype) {
-            ws_cuda_operands operands = {.n = PATTERNS, .in = {hidden, residual}, .out = out};
-            ws_residual_apply(&scalar, (ws_dtype)dtype, expected, hidden, residual, PATTERNS);
-            launch("apply", (ws_dtype)dtype, &operands, 0, EMULATED_FORWARD);
-            assert_same_array("CUDA", (ws_dtype)dtype, out, expected, PATTERNS);
-        }
-    }
-    free(residual);
-    free(hidden);
-    free(out);
-    free(expected);
+    check_rounding("CUDA", apply_by_cuda, NULL);
 }
 
 static void read_gathers_small_arrays_in_order(void **state) {

@@ -1,5 +1,5 @@
-/* Every level of the vector units that this machine has gives the bits of the portable one: at any length, from any address and
- * for every value there is. A NaN is a NaN: which one is nobody's promise. */
+/* Every level of the vector units that this machine has gives the bits of the portable one: at any length, from any address
+ * and for every value there is. A NaN is a NaN: which one is nobody's promise. */
 #include "kernel_arrays.h"
 
 enum {
@@ -7,7 +7,7 @@ enum {
     LONGEST_SHIFT = 19 /* elements that an array begins behind an address from malloc() */
 };
 
-/* ---- Arrays ------------------------------------------------------------------------------------------------------------ */
+/* ---- Arrays ----------------------------------------------------------------------------------------------------------- */
 
 /* Lengths around the rows, blocks and chunks of kernels.h and around the vectors of every level; short ones most often. */
 static size_t length_of_case(size_t i) {
@@ -51,11 +51,12 @@ static operand new_case(ws_dtype dtype, size_t n, content of) {
     return (operand){memory, first};
 }
 
-/* ---- Properties -------------------------------------------------------------------------------------------------------- */
+/* ---- Properties ------------------------------------------------------------------------------------------------------- */
 
 static void check_sums(ws_dtype dtype, size_t n, content of) {
     const ws_cpu_executor scalar = portable();
-    const operand states[] = {new_case(dtype, n, of), new_case(dtype, n, of), new_case(dtype, n, of), new_case(dtype, n, of)};
+    const operand states[] = {new_case(dtype, n, of), new_case(dtype, n, of), new_case(dtype, n, of),
+                              new_case(dtype, n, of)};
     const void *const stored[WS_HISTORY] = {states[1].first, states[2].first, states[3].first};
     ws_sums expected;
     ws_moments expected_moments;
@@ -139,7 +140,8 @@ static void check_advance_and_extrapolate(ws_dtype dtype, size_t n, content of) 
     void *const expected_out = new_array(dtype, n, 0.0f);
     void *const out = new_array(dtype, n, 0.0f);
     const float *const differences[WS_DIFFERENCES] = {expected_difference, expected_difference};
-    const double expected_sum = ws_residual_advance(&scalar, dtype, expected, expected_difference, start.first, end.first, n);
+    const double expected_sum =
+        ws_residual_advance(&scalar, dtype, expected, expected_difference, start.first, end.first, n);
     ws_residual_extrapolate(&scalar, dtype, expected_out, start.first, expected, differences, weights, n);
     ws_cpu_executor executor = {0};
     for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
@@ -224,34 +226,17 @@ static void apply_has_the_same_bits(void **state) {
     check_cases(check_apply);
 }
 
-/* Every fp32 number whose lowest bits are one of a few patterns, which covers every way to round to 16 bits. */
+static void apply_at_level(const void *context, ws_dtype dtype, void *out, const void *hidden, const float *residual,
+                           size_t n) {
+    ws_residual_apply(context, dtype, out, hidden, residual, n);
+}
+
 static void every_value_is_rounded_alike(void **state) {
     (void)state;
-    enum { PATTERNS = 65536 };
-    static const uint32_t lowest[] = {0x0000, 0x0001, 0x0FFF, 0x1000, 0x1001, 0x2000, 0x7FFF, 0x8000, 0x8001, 0xFFFF};
-    const ws_cpu_executor scalar = portable();
-    float *const residual = new_floats(PATTERNS, 0.0f);
-    uint16_t *const hidden = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
-    uint16_t *const out = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
-    uint16_t *const expected = new_array(WS_DTYPE_BF16, PATTERNS, 0.0f);
-    memset(hidden, 0, PATTERNS * sizeof(*hidden));
-    for (size_t k = 0; k < sizeof(lowest) / sizeof(lowest[0]); ++k) {
-        for (uint32_t i = 0; i < PATTERNS; ++i) {
-            residual[i] = ws_f32_of_bits(i << 16 | lowest[k]);
-        }
-        for (int dtype = WS_DTYPE_BF16; dtype <= WS_DTYPE_F16; ++dtype) {
-            ws_residual_apply(&scalar, (ws_dtype)dtype, expected, hidden, residual, PATTERNS);
-            ws_cpu_executor executor = {0};
-            for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
-                ws_residual_apply(&executor, (ws_dtype)dtype, out, hidden, residual, PATTERNS);
-                assert_same_array(executor.kernels->name, (ws_dtype)dtype, out, expected, PATTERNS);
-            }
-        }
+    ws_cpu_executor executor = {0};
+    for (size_t i = 0; (executor.kernels = ws_kernels_level(i)) != NULL; ++i) {
+        check_rounding(executor.kernels->name, apply_at_level, &executor);
     }
-    free(residual);
-    free(hidden);
-    free(out);
-    free(expected);
 }
 
 static void every_machine_has_the_portable_level_last(void **state) {

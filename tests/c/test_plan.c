@@ -18,7 +18,7 @@ static double costs[STEPS];
 static int fill_schedule(void **state) {
     (void)state;
     for (int i = 0; i <= STEPS; ++i) {
-        schedule[i] = 1.0 - (double)i / STEPS;
+        schedule[i] = 1.0 - (double)i / (double)STEPS;
     }
     for (int i = 0; i < STEPS; ++i) {
         costs[i] = 1.0;

@@ -421,7 +421,8 @@ static void reasons_have_an_order(void **state) {
         ws_reason reason;
     } cases[] = {
         {{.difference_sum = (double)NAN, .reference_sum = 1024.0, .residual_sum = 1.0, .sigma = 20.0}, WS_REASON_NOT_FINITE},
-        {{.difference_sum = 512.0, .reference_sum = 1024.0, .residual_sum = (double)INFINITY, .sigma = 20.0}, WS_REASON_NOT_FINITE},
+        {{.difference_sum = 512.0, .reference_sum = 1024.0, .residual_sum = (double)INFINITY, .sigma = 20.0},
+         WS_REASON_NOT_FINITE},
         {{.difference_sum = 0.0, .reference_sum = 0.0, .residual_sum = 1.0, .sigma = 20.0}, WS_REASON_NOT_FINITE},
         {{.difference_sum = 512.0, .reference_sum = 1024.0, .residual_sum = 1.0, .sigma = 20.0}, WS_REASON_CHANGED},
         {{.difference_sum = 1.0, .reference_sum = 1024.0, .residual_sum = 1.0, .sigma = 20.0}, WS_REASON_SIGMA},

@@ -61,7 +61,8 @@ static void what_was_written_is_read(void **state) {
     assert_memory_equal(found, schedule, sizeof(schedule));
     ws_trace_call call;
     size_t calls = 0;
-    for (size_t offset = ws_trace_next(&trace, trace.first, &call); offset != 0; offset = ws_trace_next(&trace, offset, &call)) {
+    for (size_t offset = ws_trace_next(&trace, trace.first, &call); offset != 0;
+         offset = ws_trace_next(&trace, offset, &call)) {
         float probe[WIDTH];
         fill(probe, calls++, 0.05F);
         assert_int_equal(call.evaluation, calls);
@@ -120,7 +121,8 @@ static void a_forecast_meets_a_line_and_reuse_does_not(void **state) {
     ws_trace trace;
     assert_int_equal(ws_trace_read(bytes, size, &trace, NULL), WS_OK);
     ws_replayed reused[STEPS], forecast[STEPS];
-    const ws_session_settings classic = policy(WS_STRATEGY_CLASSIC, 0.0, 2.0), better = policy(WS_STRATEGY_FORECAST, 0.0, 2.0);
+    const ws_session_settings classic = policy(WS_STRATEGY_CLASSIC, 0.0, 2.0),
+                              better = policy(WS_STRATEGY_FORECAST, 0.0, 2.0);
     assert_int_equal(ws_trace_replay(&trace, &classic, reused, NULL), WS_OK);
     assert_int_equal(ws_trace_replay(&trace, &better, forecast, NULL), WS_OK);
     for (size_t i = 0; i < STEPS; ++i) {

@@ -2,58 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import kernel_cases
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import Case
+from kernel_levels import ANYTHING, Worker, cases
 from operators import LOADED, needs_shim
 
-from wavespeed import _native, expressions, operations
+from wavespeed import _native, expressions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kernel_cases import Case
+
 pytestmark = needs_shim
-
-PACKAGES = Path(operations.__file__).parents[1]
-CHUNK, BLOCK, LANES = 65536, 4096, 32
-VECTORS = (4, 8, 16)
-"""Floats in one vector of a level."""
-SPECIAL = [0.0, -0.0, float("nan"), float("inf"), float("-inf"), 1e-45, -1e-45, 6e-8, 65504.0, 65520.0, 3.4028235e38]
-
-
-class Worker:
-    """A process with another level."""
-
-    def __init__(self, level: str) -> None:
-        environment = {**os.environ, "WAVESPEED_CPU_LEVEL": level, "PYTHONPATH": str(PACKAGES)}
-        self.process = subprocess.Popen(
-            [sys.executable, kernel_cases.__file__],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.level = self.answer()
-
-    def answer(self) -> Any:
-        assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())
-
-    def digests(self, case: Case, threads: int) -> dict[str, str]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(kernel_cases.request(case, threads))
-        self.process.stdin.flush()
-        return self.answer()
-
-    def end(self) -> None:
-        self.process.communicate(timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -72,22 +38,6 @@ def _threads_as_before() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@st.composite
-def cases(draw: st.DrawFn, values: st.SearchStrategy[list[float]]) -> Case:
-    edges = st.sampled_from([*VECTORS, LANES, BLOCK, CHUNK]).flatmap(lambda edge: st.integers(edge - 1, edge + 1))
-    return Case(
-        dtype=draw(st.sampled_from(["float32", "bfloat16", "float16"])),
-        n=draw(st.one_of(st.integers(0, 3 * LANES), edges, st.integers(0, CHUNK + 1))),
-        begin=draw(st.integers(0, 17)),
-        step=draw(st.integers(1, 3)),
-        seed=draw(st.integers(0, 2**31)),
-        values=tuple(draw(values)),
-    )
-
-
-ANYTHING = st.lists(st.floats(width=32) | st.sampled_from(SPECIAL), max_size=20)
-
-
 def test_the_levels_of_this_machine_are_all_asked(workers: list[Worker]) -> None:
     levels = [worker.level for worker in workers]
     assert {"scalar", _native.core.status()["cpu_kernels"]} <= set(levels)
@@ -96,8 +46,10 @@ def test_the_levels_of_this_machine_are_all_asked(workers: list[Worker]) -> None
 @settings(deadline=None, max_examples=150)
 @given(case=cases(ANYTHING), threads=st.integers(1, 3))
 def test_every_level_and_number_of_threads_gives_the_same_bits(workers: list[Worker], case: Case, threads: int) -> None:
-    expected = kernel_cases.digests(case, 1)
-    assert kernel_cases.digests(case, threads) == expected
+    torch.set_num_threads(1)
+    expected = kernel_cases.digests(LOADED, case)
+    torch.set_num_threads(threads)
+    assert kernel_cases.digests(LOADED, case) == expected
     for worker in workers:
         assert worker.digests(case, threads) == expected, worker.level
 

@@ -21,7 +21,8 @@ STANDARD_C = {
 }  # fmt: skip
 CJSON = {"cjson/cJSON.h", "cJSON.h"}
 PROCESSOR = {"cpuid.h", "immintrin.h", "arm_neon.h", "intrin.h"}
-POSIX = {"dlfcn.h"}
+LOADER = {"dlfcn.h"}
+WINDOWS = {"windows.h"}
 CLOCK = {"time.h"}
 CUDA_TOOLKIT = {"cuda_fp16.h"}
 
@@ -29,8 +30,8 @@ FOREIGN_HEADERS = {
     "include": STANDARD_C,
     "src/core": STANDARD_C | CJSON,
     "src/cpu": STANDARD_C | PROCESSOR,
-    "src/cuda": STANDARD_C | POSIX | CLOCK | CUDA_TOOLKIT,
-    "src/python": STANDARD_C | POSIX | {"Python.h"},
+    "src/cuda": STANDARD_C | LOADER | WINDOWS | CLOCK | CUDA_TOOLKIT,
+    "src/python": STANDARD_C | LOADER | {"Python.h"},
 }
 """What each folder may include besides headers of the pack; src/torch has a rule of its own."""
 

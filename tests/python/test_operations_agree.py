@@ -57,6 +57,20 @@ def test_a_hit_with_unchanged_input_gives_the_computed_state(
 
 
 @needs_shim
+def test_executors_round_changes_alike_that_lie_between_two_values() -> None:
+    """Half of the largest change of a group is 63.5 steps, where the last bit of a factor decides."""
+    largest = torch.arange(1.0, 2000.0)
+    change = torch.zeros(len(largest), expressions.DIFFERENCE_GROUP)
+    change[:, 0], change[:, 1] = largest, largest / 2
+    packed = []
+    for executor in (LOADED, EXPRESSIONS):
+        difference = torch.zeros_like(expressions.new_difference(change))
+        executor.advance(torch.zeros_like(change), difference, torch.zeros_like(change), change)
+        packed.append(difference.view(torch.int8))
+    assert torch.equal(*packed)
+
+
+@needs_shim
 @settings(deadline=None, max_examples=200)
 @given(states=stored_and_current())
 def test_executors_agree(states: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -1,5 +1,6 @@
 /* What kernels.cu uses of CUDA C++, for a compiler of the CPU. The threads of a block are fibers: each runs until it waits
- * for the others at __syncthreads() or __shfl_xor_sync(), and the next one goes on. Blocks run one after the other, so __shared__ memory can be static. */
+ * for the others at __syncthreads() or __shfl_xor_sync(), and the next one goes on. Blocks run one after the other, so
+ * __shared__ memory can be static. */
 #ifndef WAVESPEED_TESTS_EMULATED_CUDA_H
 #define WAVESPEED_TESTS_EMULATED_CUDA_H
 
