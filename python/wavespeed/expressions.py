@@ -157,10 +157,10 @@ def _pack(change: torch.Tensor, scales: torch.Tensor, values: torch.Tensor) -> N
     finite = largest.isfinite()
     used = finite & (largest >= SMALLEST_DIFFERENCE)
     unused = torch.where(finite, 0.0, float("nan"))
-    scales.copy_(torch.where(used, largest / LARGEST_VALUE, unused))
-    # A quotient of tensors: a number by a tensor would be the number times the reciprocal, which rounds twice.
-    factors = torch.full_like(largest, LARGEST_VALUE) / largest
-    rounded = (rows * factors[:, None]).round_()
+    # Quotients of tensors: with a number torch may take the reciprocal and multiply, which rounds twice.
+    most = torch.full_like(largest, LARGEST_VALUE)
+    scales.copy_(torch.where(used, largest / most, unused))
+    rounded = (rows * (most / largest)[:, None]).round_()
     values.copy_(torch.where(used[:, None], rounded, 0.0).flatten()[:n])
 
 
