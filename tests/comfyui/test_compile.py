@@ -11,71 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from compiling import NODE, STEPS, WIDGETS, Compiles, compiled, fresh_compiler  # noqa: F401
 from in_process import NEVER, USUAL, relative_difference
 from tiny_models import build, conditioning
 
 if TYPE_CHECKING:
     from in_process import ComfyUI
-
-NODE = "EnhancedCompileModel"
-STEPS = 4
-WIDGETS: dict[str, Any] = {
-    "is_patcher": True,
-    "object_to_patch": "diffusion_model",
-    "compiler": "torch.compile",
-    "fullgraph": False,
-    "dynamic": False,
-    "mode": "",
-    "options": "",
-    "disable": False,
-    "backend": "eager",
-    "unique_id": "compile",
-}
-
-
-def compiled(comfy: ComfyUI, model: Any, **inputs: Any) -> Any:
-    return comfy.call(NODE, model=model, **{**WIDGETS, **inputs})
-
-
-class Compiles:
-    """Counts what torch compiles meanwhile."""
-
-    def __enter__(self) -> Compiles:
-        import torch._dynamo
-
-        self._counters = torch._dynamo.utils.counters
-        self._graphs, self._breaks = self._now()
-        return self
-
-    def _now(self) -> tuple[int, int]:
-        return self._counters["stats"]["unique_graphs"], sum(self._counters["graph_break"].values())
-
-    @property
-    def graphs(self) -> int:
-        return self._now()[0] - self._graphs
-
-    @property
-    def breaks(self) -> int:
-        return self._now()[1] - self._breaks
-
-    def __exit__(self, *_exception: object) -> None:
-        pass
-
-
-def forget(comfy: ComfyUI) -> None:
-    """What was compiled, as a new start does; what is kept in files stays."""
-    import torch._dynamo
-
-    torch._dynamo.reset()
-    node = comfy.nodes[NODE]
-    regions = node.run.__self__.regions
-    regions._regions.clear()
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler(comfy: ComfyUI) -> None:
-    """Each test begins with nothing compiled."""
-    forget(comfy)
 
 
 def sample(
@@ -277,92 +218,6 @@ def test_the_widgets_of_an_old_workflow(comfy: ComfyUI) -> None:
     assert comfy.call(NODE, model=comfy.model("flux_dev"), **dict(zip(names, old, strict=True))) is not None
 
 
-@pytest.mark.parametrize(
-    "inputs",
-    [
-        {"compiler": "input.evil.f"},
-        {"compiler": "functools.partial"},
-        {"backend": "dynamo_minifier_backend"},
-        {"mode": "max-autotune", "backend": "cudagraphs"},
-        {"options": '{"cpp.cxx": ["sh -c \'touch x\'"]}', "backend": "inductor"},
-        {"options": '{"cpp.march": "x86-64 -wrapper sh,-c,id"}', "backend": "inductor"},
-        {"options": '{"trace.enabled": true, "trace.debug_dir": "x"}', "backend": "inductor"},
-        {"options": '{"guard_filter_fn": "os.system"}', "backend": "inductor"},
-        {"options": '{"max_autotune": true,}', "backend": "inductor"},
-        {"object_to_patch": "diffusion_model.__class__"},
-        {"object_to_patch": "a.b.c.d.e.f.g.h.i"},
-    ],
-)
-def test_hostile_requests_reach_nothing(comfy: ComfyUI, inputs: dict[str, Any]) -> None:
-    model = comfy.model("flux_dev")
-    widgets = {**WIDGETS, **inputs}
-    validated = {name: widgets[name] for name in ("object_to_patch", "compiler", "mode", "options", "backend")}
-    with recorded_events() as events:
-        sentence = comfy.nodes[NODE].VALIDATE_INPUTS(**validated)
-        with pytest.raises(ValueError, match=r"\.$") as problem:
-            compiled(comfy, model, **inputs)
-    assert sentence == str(problem.value)
-    assert sentence.endswith(".")
-    assert events == []
-
-
-EVENTS: list[str] | None = None
-
-
-def _record(event: str, arguments: tuple[Any, ...]) -> None:
-    written = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
-    if EVENTS is not None and (
-        written
-        or event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.mkdir", "import")
-    ):
-        EVENTS.append(f"{event} {arguments[0]}")
-
-
-class recorded_events:
-    """Files opened for writing, processes and imports meanwhile. An audit hook cannot be removed, so there is one."""
-
-    added = False
-
-    def __enter__(self) -> list[str]:
-        global EVENTS
-        if not recorded_events.added:
-            sys.addaudithook(_record)
-            recorded_events.added = True
-        EVENTS = []
-        return EVENTS
-
-    def __exit__(self, *_exception: object) -> None:
-        global EVENTS
-        EVENTS = None
-
-
-def test_a_vae_is_compiled_and_the_original_is_not(comfy: ComfyUI) -> None:
-    vae = comfy.call("VAELoader", vae_name="wavespeed_demo_vae.safetensors")
-    latent = torch.randn(1, 16, 8, 8)
-    decoded = []
-    for used in (vae, compiled(comfy, vae, is_patcher=False, object_to_patch="taesd_decoder"), vae):
-        with Compiles() as compiles, torch.inference_mode():
-            decoded.append(used.decode(latent))
-        decoded.append(compiles.graphs)
-    plain, none, behind, some, again, none_again = decoded
-    assert torch.equal(plain, behind)
-    assert torch.equal(plain, again)
-    assert (none, bool(some), none_again) == (0, True, 0)
-    assert vars(vae.first_stage_model.taesd_decoder).get("_compiled_call_impl") is None
-
-
-def test_a_wrong_object_is_answered_with_the_names_there_are(comfy: ComfyUI) -> None:
-    vae = comfy.call("VAELoader", vae_name="wavespeed_demo_vae.safetensors")
-    with pytest.raises(ValueError, match=r"It has: .*decoder"):
-        compiled(comfy, vae, is_patcher=False)
-    with pytest.raises(ValueError, match=r"It has: .*diffusion_model"):
-        compiled(comfy, comfy.model("flux_dev"), object_to_patch="decoder")
-    with pytest.raises(TypeError, match="switch is_patcher off"):
-        compiled(comfy, vae)
-    with pytest.raises(TypeError, match="no model patcher inside"):
-        compiled(comfy, object(), is_patcher=False)
-
-
 def test_what_the_signature_stands_for_is_noticed_when_it_changes(comfy: ComfyUI) -> None:
     """torch no longer checks the block itself, so a changed block must come to other code."""
     model = build("flux_dev")
@@ -409,40 +264,6 @@ def test_blocks_with_patches_on_offloaded_weights_run_as_they_are(comfy: ComfyUI
     assert torch.equal(run.latent, reference.latent)
     assert not torch.equal(run.latent, plain)
     assert "not compiled: 1 block, because LoRA patches of a kind that torch cannot compile are applied" in run.text
-
-
-@pytest.mark.parametrize("compiled_first", [False, True])
-def test_a_model_without_described_blocks_is_cached_rather_than_compiled_as_a_whole(
-    comfy: ComfyUI, compiled_first: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = comfy.model("flux_dev")
-    monkeypatch.delitem(comfy.engine().architectures, "Flux")
-    comfy.sample(comfy.cached(model, USUAL), steps=STEPS)  # finds the blocks
-    expected = comfy.sample(comfy.cached(model, USUAL), steps=STEPS)
-    if compiled_first:
-        both = comfy.cached(compiled(comfy, model), USUAL)
-    else:
-        both = compiled(comfy, comfy.cached(model, USUAL))
-    with Compiles() as compiles:
-        run = comfy.sample(both, steps=STEPS)
-    assert compiles.graphs == 0
-    assert torch.equal(run.latent, expected.latent)
-    assert run.calls == expected.calls
-    assert any("First Block Cache works between its layers" in text for _, text in comfy.texts.sent)
-
-
-def test_a_block_that_another_node_runs_is_left_to_it(comfy: ComfyUI) -> None:
-    model = build("flux_dev")
-    blocks = model.model.diffusion_model.single_blocks
-    original = blocks[0].forward
-    blocks[0].forward = lambda *args, **kwargs: original(*args, **kwargs) * 1.5
-    blocks[1].compile(backend="eager")
-    plain = sample(model)
-    assert torch.equal(sample(compiled(comfy, model)), plain)
-    text = comfy.texts.last()
-    assert "not compiled: 1 block, because another node runs them in its own way" in text
-    assert "not compiled: 1 block, because another node has compiled them" in text
-    assert "2 regions, 5 blocks · compiled 83 % of calls" in text
 
 
 def test_a_region_is_compiled_more_often_than_torch_would(comfy: ComfyUI) -> None:
