@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from comfyui_here import ComfyUIHere
@@ -52,11 +53,12 @@ class Counts:
         return int(self._counters["unique_graphs"] - self._before)
 
 
-def start(device: str, folders: dict[str, str]) -> dict[str, Any]:
-    """What main() prints in a new process. folders: environment variables."""
+def run_script(environment: dict[str, str], *script: str) -> dict[str, Any]:
+    """The JSON line that a script prints in a new process."""
+    tools = str(Path(__file__).resolve().parent)
     ran = subprocess.run(
-        [sys.executable, __file__, "--device", device],
-        env={**os.environ, **folders},
+        [sys.executable, *script],
+        env={**os.environ, "PYTHONPATH": tools, **environment},
         stdout=subprocess.PIPE,
         text=True,
         timeout=600,
@@ -64,6 +66,15 @@ def start(device: str, folders: dict[str, str]) -> dict[str, Any]:
     )
     measured: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     return measured
+
+
+def start(device: str, environment: dict[str, str]) -> dict[str, Any]:
+    """What main() prints in a new process."""
+    return run_script(environment, __file__, "--device", device)
+
+
+def digest(latent: Any) -> str:
+    return hashlib.sha256(latent.cpu().numpy().tobytes()).hexdigest()
 
 
 def main() -> None:
@@ -78,7 +89,7 @@ def main() -> None:
         return time.perf_counter() - begin, latent
 
     step(comfyui.model)
-    eager, _ = step(comfyui.model)
+    eager, plain = step(comfyui.model)
     begin = time.perf_counter()
     for compiler in ("torch._dynamo", "torch._inductor.compile_fx"):  # every process that compiles imports them
         importlib.import_module(compiler)
@@ -94,7 +105,8 @@ def main() -> None:
         "traced": counts.traced,
         "written": counts.written,
         "processes": counts.processes,
-        "latent": hashlib.sha256(latent.cpu().numpy().tobytes()).hexdigest(),
+        "latent": digest(latent),
+        "eager latent": digest(plain),
         "node": node,
     }
     print(json.dumps(measured))

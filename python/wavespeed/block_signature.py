@@ -18,8 +18,25 @@ from .stable_text import PLAIN
 
 SAME_OBJECT = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
 OWN_TO_MODULES = frozenset(vars(torch.nn.Module())) - {"training"} | {"_compiled_call_impl", "forward"}
-BOOKKEEPING = frozenset({"seed_key"})
+OF_A_LAYER = frozenset({"seed_key"})
 """ComfyUI names every layer with it; read only where a layer applies LoRA patches itself, which is_left_out finds."""
+OF_A_LOADED_MODEL = frozenset(
+    {
+        "current_patcher",
+        "current_weight_patches_uuid",
+        "dynamic_patchers",
+        "dynamic_pins",
+        "dynamic_vbars",
+        "lowvram_patch_counter",
+        "model_loaded_weight_memory",
+        "model_lowvram",
+        "model_offload_buffer_memory",
+        "skip_injection",
+    }
+)
+"""What ComfyUI's ModelPatcher notes on the module that it loads, which is a whole ControlNet: how much of it is where.
+The weights themselves show that."""
+BOOKKEEPING = OF_A_LAYER | OF_A_LOADED_MODEL
 DEPTH = 4
 LORA = "LoRA patches of a kind that torch cannot compile are applied to their offloaded weights at each call"
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from . import architecture, block_signature, compile_blocks, compile_report, offloaded_lora, report
+from .compile_object import weights_are_at
 from .compile_regions import Region, Regions, Request
 from .run import WRAPPER_KEY
 
@@ -42,12 +43,6 @@ def _replacements(block: torch.nn.Module) -> offloaded_lora.Replacements:
         return offloaded_lora.replacements(block)
     except offloaded_lora.NotReplaceableError:
         return {}
-
-
-def _weights_are_at(base_model: Any) -> tuple[Any, ...]:
-    """Changes when ComfyUI moves weights in or out, or patches them: also in the midst of a run, to make room."""
-    names = ("model_loaded_weight_memory", "lowvram_patch_counter", "current_weight_patches_uuid")
-    return tuple(getattr(base_model, name, None) for name in names)
 
 
 class CompiledBlock(NamedTuple):
@@ -132,7 +127,7 @@ class CompileRun:
     def model_for(self, base_model: Any, transformer_options: dict[str, Any]) -> CompiledModel:
         with self.lock:
             known = self.models.get(id(base_model))
-            if known is None or known.weights_are_at != _weights_are_at(base_model):
+            if known is None or known.weights_are_at != weights_are_at(base_model):
                 found = self._bind(base_model, transformer_options)
                 self.models[id(base_model)] = found if known is None else found.go_on_from(known)
             return self.models[id(base_model)]
@@ -144,7 +139,7 @@ class CompileRun:
         patched = architecture.module_at(base_model, self.object_to_patch)
         name, found, whole = compile_blocks.find(self.architectures, patched)
         wrappers = (transformer_options.get("wrappers") or {}).get(WrappersMP.APPLY_MODEL, {})
-        model = CompiledModel(name, _weights_are_at(base_model))
+        model = CompiledModel(name, weights_are_at(base_model))
         if whole and WRAPPER_KEY in wrappers:
             model.left_out[WHOLE_AND_CACHED] += 1
             found = []

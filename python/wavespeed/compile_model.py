@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from . import compile_allowed, compile_report, report
+from . import compile_allowed, report
 from .code_store import user_named_folder, user_store
 from .compile_dispatch import COMPILE_KEY, SLOT, CompileRun, outer_sample_wrapper
+from .compile_object import CompiledObject
 from .compile_regions import Regions, Request
 from .run import Engine
 from .warm_start import WarmStart
@@ -140,16 +141,16 @@ class CompileModel:
         patched = copy.copy(owner)
         patcher = getattr(owner, name).clone()
         setattr(patched, name, patcher)
-        if name == CONTROLNET and object_to_patch == WHOLE:
-            module, slot = patcher.model, SLOT
+        control_net = patcher.model if name == CONTROLNET else None
+        if control_net is not None and object_to_patch == WHOLE:
+            module, slot = control_net, SLOT
         else:
             module, slot = self._module(patcher, object_to_patch), f"{object_to_patch}.{SLOT}"
         if disable:
             patcher.object_patches.pop(slot, None)
             report.show_on_node("Off: disable is on.", node_id)
             return patched
-        region = self.regions.get(type(module).__name__, type(module).forward, request, None)
-        patcher.add_object_patch(slot, partial(_call_object, region, module, node_id))
+        patcher.add_object_patch(slot, CompiledObject(self.regions, request, module, control_net, node_id))
         return patched
 
     @staticmethod
@@ -181,15 +182,3 @@ def _clone_with_fixed_weights(model: Any) -> Any:
         return model.clone(disable_dynamic=True)
     except (TypeError, RuntimeError):  # an older ComfyUI, or a loader that can make no second model
         return model.clone()
-
-
-def _call_object(region: Any, module: torch.nn.Module, node_id: str | None, *args: Any, **kwargs: Any) -> Any:
-    """What the slot of a VAE's, CLIP's or ControlNet's module calls."""
-    if torch.is_grad_enabled() or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
-        return module._call_impl(*args, **kwargs)
-    compiles = len(region.compiles)
-    result, _ = region.call(module, args, kwargs, partial(compile_report.progress, node_id=node_id))
-    if len(region.compiles) > compiles or region.stopped:
-        text = f"{region.name} · {compile_report.compiles_text([(region.name, made) for made in region.compiles])}"
-        report.show_on_node(f"{text} · {region.stopped}" if region.stopped else text, node_id)
-    return result

@@ -216,13 +216,17 @@ class Region:
             compile_preflight.check(self.backend, device_of(call))
         before = _graphs()
         begin = time.perf_counter()
-        with dynamic_shapes.marked(args, kwargs), nullcontext() if self.is_warm else progress(f"Compiling {self.name}"):
-            result = self.compiled(*call.values())
-        if graphs := _graphs() - before:
-            seconds = time.perf_counter() - begin
-            others = self.variants.why_none_fits(call) if self.variants is not None else ""
-            self._compiled_now(Compile(seconds, graphs, _latest_reason() or others))
-        return result
+        try:
+            with (
+                dynamic_shapes.marked(args, kwargs),
+                nullcontext() if self.is_warm else progress(f"Compiling {self.name}"),
+            ):
+                return self.compiled(*call.values())
+        finally:  # what was compiled counts, also when memory runs out or the user cancels while it is run
+            if graphs := _graphs() - before:
+                seconds = time.perf_counter() - begin
+                others = self.variants.why_none_fits(call) if self.variants is not None else ""
+                self._compiled_now(Compile(seconds, graphs, _latest_reason() or others))
 
     def _new_variant(self, call: Call, progress: Progress) -> AheadOfTimeCode | None:
         """Loaded, else compiled; None where torch has to do it in the ordinary way."""

@@ -55,8 +55,14 @@ def run_line(
     parts = [
         f"{name} · {count(regions, 'region')}, {count(blocks, 'block')}",
         f"compiled {share} of calls",
-        compiles_text(compiles),
+        starts_text(compiles, loads),
     ]
+    return " · ".join(parts)
+
+
+def starts_text(compiles: list[tuple[str, Compile]], loads: list[float]) -> str:
+    """What was compiled, and whether that was a cold start or a warm one."""
+    parts = [compiles_text(compiles)]
     if any(not compile_.reason for _, compile_ in compiles):
         parts.append("cold start")
     if loads:

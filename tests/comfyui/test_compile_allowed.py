@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_compile import NODE, WIDGETS, compiled
+from compiling import NODE, WIDGETS, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

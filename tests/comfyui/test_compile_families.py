@@ -1,4 +1,4 @@
-"""Compile Model+ with every kind of object: how often torch compiles, and that the result stays what it is.
+"""Compile Model+ with every kind of model: how often torch compiles, and that the result stays what it is.
 
 Counted with the backend "eager". The table "Compiles per family" in docs/compile.md holds these numbers, and a test
 compares.
@@ -10,17 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import tiny_objects
 import torch
+from compiling import STEPS, Compiles, compiled, fresh_compiler  # noqa: F401
 from in_process import USUAL
-from test_compile import STEPS, Compiles, _fresh_compiler, compiled  # noqa: F401
 from tiny_models import build, conditioning
 
-from comfyui_tree import ROOT
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from in_process import ComfyUI
 
 RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -55,13 +50,6 @@ def row(name: str, counts: tuple[int, ...], runs: tuple[tuple[str, Any], ...]) -
     larger = [by_run[name] for name in ("cfg", "batch 2") if name in by_run]
     others = [count for name, count in by_run.items() if name not in ("first", "cfg", "batch 2")]
     return f"| {name} | {by_run['first']} | {sum(larger)} | {sum(others)} |"
-
-
-def test_the_document_says_what_is_counted_here() -> None:
-    document = (ROOT / "docs" / "compile.md").read_text(encoding="utf-8")
-    lines = [row(family, counts, RUNS) for family, counts in COUNTS.items()]
-    lines += [row(kind, entry[-1], OBJECT_RUNS) for kind, entry in OBJECTS.items()]
-    assert "\n".join(lines) in document
 
 
 def sample(
@@ -123,75 +111,6 @@ def test_a_family_compiles_as_often_as_it_has_kinds_of_blocks(
     with capsys.disabled():
         print("\n" + row(family, tuple(counts), RUNS))
     assert tuple(counts) == COUNTS[family]
-
-
-def decode(_comfy: ComfyUI, vae: Any, *, side: int = 48, batch: int = 1) -> torch.Tensor:
-    return vae.decode(torch.randn((batch, 4, side, side), generator=torch.Generator().manual_seed(1)))
-
-
-def encode(_comfy: ComfyUI, vae: Any, *, side: int = 48, batch: int = 1) -> torch.Tensor:
-    return vae.encode(torch.rand((batch, 2 * side, 2 * side, 3), generator=torch.Generator().manual_seed(1)))
-
-
-def encode_text(_comfy: ComfyUI, clip: Any, *, side: int = 48, batch: int = 1) -> torch.Tensor:
-    """Another size is a longer prompt; a batch is one of several times 77 tokens."""
-    words = "word " * (side if batch == 1 else 100)
-    return clip.encode_from_tokens(clip.tokenize(words))
-
-
-def control(comfy: ComfyUI, control_net: Any, *, side: int = 48, batch: int = 1) -> torch.Tensor:
-    """A picture of the tiny Stable Diffusion 1 under a ControlNet."""
-    hint = torch.rand((1, 64, 64, 3), generator=torch.Generator().manual_seed(2))
-    conds = conditioning("sd1", seed=1), conditioning("sd1", seed=2)
-    positive = comfy.call(
-        "ControlNetApplyAdvanced",
-        positive=conds[0],
-        negative=conds[1],
-        control_net=control_net,
-        image=hint,
-        strength=1.0,
-        start_percent=0.0,
-        end_percent=1.0,
-    )
-    return sample(comfy, comfy.model("sd1"), "sd1", wider=(side - 48) * 2, batch=batch, positive=positive)
-
-
-# Pictures of fewer than 20480 numbers are other code for torch on a CPU, so none of these is that small.
-OBJECT_RUNS: tuple[tuple[str, dict[str, int]], ...] = (
-    ("first", {}),
-    ("again", {}),
-    ("another size", {"side": 52}),
-    ("a third size", {"side": 56}),
-    ("batch 2", {"batch": 2}),
-    ("back", {}),
-)
-OBJECTS: dict[str, tuple[Callable[[], Any], str, Callable[..., torch.Tensor], tuple[int, ...]]] = {
-    "VAE decoder": (tiny_objects.vae, "decoder", decode, (1, 0, 0, 0, 1, 0)),
-    "VAE encoder": (tiny_objects.vae, "encoder", encode, (1, 0, 0, 0, 1, 0)),
-    "CLIP": (tiny_objects.clip, "clip_l.transformer.text_model.encoder", encode_text, (1, 0, 0, 0, 1, 0)),
-    "ControlNet": (tiny_objects.control_net, "diffusion_model", control, (1, 0, 1, 0, 1, 0)),
-}
-"""How it is made, what of it is compiled, what is done with it, compiles in each of OBJECT_RUNS."""
-
-
-@pytest.mark.parametrize("kind", OBJECTS)
-def test_an_object_is_compiled_once_and_once_for_batches(
-    comfy: ComfyUI, kind: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make, part, use, expected = OBJECTS[kind]
-    plain = make()
-    behind = compiled(comfy, plain, is_patcher=False, object_to_patch=part)
-    counts = []
-    for name, how in OBJECT_RUNS:
-        with torch.inference_mode(), Compiles() as compiles:
-            reference = use(comfy, plain, **how)
-            assert compiles.graphs == 0, "the object before the node is compiled too"
-            result = use(comfy, behind, **how)
-        counts.append(compiles.graphs)
-        assert torch.equal(result, reference), name
-    with capsys.disabled():
-        print("\n" + row(kind, tuple(counts), OBJECT_RUNS))
-    assert tuple(counts) == expected
 
 
 def test_blocks_that_are_called_by_a_method_are_compiled(comfy: ComfyUI) -> None:
@@ -265,6 +184,14 @@ ONE_WIDTH = {
     "transformer_depth_output": [1, 1, 1],
 }
 """Sizes of a UNet with places enough: torch compiles once for each place that a block can ask for."""
+ONE_BLOCK = {
+    **ONE_WIDTH,
+    "num_res_blocks": [1],
+    "transformer_depth": [0],
+    "transformer_depth_middle": 1,
+    "transformer_depth_output": [0, 0],
+}
+"""Sizes of the smallest UNet with attention."""
 ASK_FOR_THEIR_PLACE = (
     exchange_a_forward,
     hook_a_layer,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from compiling import Compiles, compiled, forget, fresh_compiler  # noqa: F401
 from in_process import relative_difference, tensors_alive
-from test_compile import Compiles, _fresh_compiler, compiled, forget, sample  # noqa: F401
+from test_compile import sample
 from tiny_models import build
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
+from compiling import Compiles, compiled, fresh_compiler  # noqa: F401
 from in_process import USUAL, tensors_alive
-from test_compile import Compiles, _fresh_compiler, comfy_sample, compiled, lora  # noqa: F401
+from test_compile import comfy_sample, lora
 from tiny_models import build, conditioning
 
 if TYPE_CHECKING:

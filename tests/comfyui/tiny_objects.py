@@ -54,12 +54,12 @@ def clip() -> Any:
     return found
 
 
-def control_net() -> Any:
-    """For the tiny Stable Diffusion 1."""
+def control_net(sizes: dict[str, Any] | None = None) -> Any:
+    """For the tiny Stable Diffusion 1, also of other sizes."""
     import comfy.cldm.cldm
     import comfy.controlnet
 
     cpu = torch.device("cpu")
-    config = {name: value for name, value in SD1.items() if name != "out_channels"}
+    config = {name: value for name, value in {**SD1, **(sizes or {})}.items() if name != "out_channels"}
     model = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, dtype=torch.float32, device=cpu)
     return comfy.controlnet.ControlNet(_fill(model), load_device=cpu)

@@ -45,6 +45,13 @@ class Block(torch.nn.Module):
         if "patch" in transformer_options:
             hidden = transformer_options["patch"](hidden)
         return hidden if vec is None else hidden + vec
+
+class Chunk(torch.nn.Module):
+    def forward(self, hidden, kept, position):
+        earlier = kept[position[0]]
+        kept[position[0]] = hidden[:, -1:]
+        position[0] += 1
+        return hidden * 2 if earlier is None else torch.cat([earlier, hidden], 1)
 """
 REQUEST = Request(backend="inductor", options={}, fullgraph=False, dynamic=False, canonical="backend=inductor")
 
@@ -100,6 +107,9 @@ class Start:
         regions = Regions(WarmStart(store))
         self.block = block
         self.region: Region = regions.get("Block", type(block).forward, REQUEST, signature)
+
+    def called(self, *args: Any) -> Any:
+        return self.region.call(self.block, args, {})[0]
 
     def call(self, tokens: int = 4, batch: int = 1, **kwargs: Any) -> Called:
         """Also checks the result against the uncompiled block."""
@@ -324,3 +334,21 @@ def test_nothing_is_kept_where_nothing_is_wanted(blocks: Any) -> None:
         start = Start(None, blocks.Block())
         start.call()
         assert (len(start.compiles), start.loads, start.remarks) == (1, 0, "")
+
+
+def test_what_is_written_into_the_lists_of_a_call_is_written(blocks: Any, store: CodeStore) -> None:
+    """As the decoders of videos do: each piece leaves behind what the next one needs, and where it lies."""
+    block = blocks.Chunk()
+    for loads in (0, 2):
+        start = Start(store, block)
+        lists: list[tuple[list[Any], list[int]]] = [([None], [0]), ([None], [0])]
+        for _ in range(4):
+            hidden = torch.randn(1, 4, 8)
+            results = []
+            for call, (kept, position) in zip((block, start.called), lists, strict=True):
+                position[0] = 0
+                results.append(call(hidden, kept, position))
+                assert position == [1]
+            torch.testing.assert_close(*results)
+            torch.testing.assert_close(lists[0][0], lists[1][0])
+        assert (len(start.compiles), start.loads, start.remarks) == (2 - loads, loads, "")
