@@ -12,6 +12,7 @@ set(WAVESPEED_CORE_SOURCES
   src/core/policy.c
   src/core/replay.c
   src/core/session.c
+  src/core/session_decision.c
   src/core/status.c
   src/core/trace.c)
 set(WAVESPEED_CPU_SOURCES

@@ -22,8 +22,8 @@ int64_t ws_evaluations_per_step(size_t n, const int64_t *visits);
 size_t ws_evaluations_left(const double *schedule, size_t n, const int64_t *visits, size_t index);
 
 /* What leaving out an evaluation in each step costs: sqrt(length of the step) * exp(sigma / largest sigma), in noise shares;
- * the same for all where no step costs more than twice the mean. out: n - 1. */
-void ws_plan_costs(const double *schedule, size_t n, double *out);
+ * the same for all where no step costs more than twice the mean: true then. out: n - 1. */
+bool ws_plan_costs(const double *schedule, size_t n, double *out);
 
 /* Where a run with a set speedup stands. */
 typedef struct ws_plan {
@@ -33,6 +33,7 @@ typedef struct ws_plan {
     int64_t gap;         /* evaluations since the last computed one, this one included: 1 directly behind it */
     int64_t left;        /* evaluations that will follow this one */
     const double *costs; /* per step of the schedule */
+    bool even;           /* they are the same for all steps */
     size_t steps;
     size_t step;         /* of this evaluation */
     int64_t place;       /* of this evaluation within its step, from 0 */

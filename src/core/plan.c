@@ -40,7 +40,7 @@ size_t ws_evaluations_left(const double *schedule, size_t n, const int64_t *visi
 /* Below this many times the mean, unequal costs only moved the odd gaps about, which was measured to be worse than even gaps. */
 static const double uneven = 2.0;
 
-void ws_plan_costs(const double *schedule, size_t n, double *out) {
+bool ws_plan_costs(const double *schedule, size_t n, double *out) {
     const double largest = n > 0 ? ws_noise_share(schedule[0], schedule[0]) : 0.0;
     double dearest = 0.0;
     double total = 0.0;
@@ -55,6 +55,7 @@ void ws_plan_costs(const double *schedule, size_t n, double *out) {
     for (size_t i = 0; even && i + 1 < n; ++i) {
         out[i] = 1.0;
     }
+    return even;
 }
 
 /* Of the evaluation `offset` after this one, or before it where that is negative. */

@@ -10,64 +10,13 @@
  * apart. */
 #include "wavespeed/session.h"
 
+#include "core/session_internal.h"
 #include "core/status_internal.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef enum entry_state {
-    ENTRY_EMPTY = 0, /* nothing stored, or nothing that may be used */
-    ENTRY_BUILDING,  /* a call computes it now */
-    ENTRY_VALID
-} entry_state;
-
-typedef struct entry {
-    ws_key key;
-    int64_t ordinal;     /* repetitions of the same key within one evaluation are numbered from 0 */
-    int64_t last_used;   /* evaluation; 0: never used */
-    int64_t computed_in[WS_HISTORY]; /* evaluations, newest first; 0: nothing stored */
-    entry_state state;
-    bool owner_is_stale; /* the owner does not know yet that the slot changed hands */
-} entry;
-
-typedef struct window {
-    uint64_t id;           /* ws_key.window */
-    int64_t last_used;     /* evaluation; 0: never used */
-    int64_t decided_in;    /* evaluation that `decision` and `reason` belong to */
-    int64_t computed_in[WS_HISTORY]; /* evaluations of the last decisions to compute, newest first */
-    double sigmas[WS_HISTORY];       /* their noise shares, for the forecast */
-    size_t points;                   /* of the deciding call: the calls that follow need as many */
-    double damage;                   /* predicted since the last decision to compute */
-    int64_t evaluations;             /* decided before this one, and how many of them to compute: for the plan of a speedup */
-    int64_t computed;
-    int64_t hits;                    /* evaluations reused in a row */
-    ws_action decision;
-    ws_reason reason;
-    float coefficient[WS_HISTORY];
-    double predicted;
-} window;
-
-/* The evaluation in progress; joins the totals when the next one begins. */
-typedef struct evaluation {
-    int64_t number; /* 0 before the first */
-    bool decided;
-    bool computed;
-    ws_reason reason; /* of the first call that computes */
-    bool placed;      /* its step in the schedule is known */
-    size_t step;
-} evaluation;
-
-struct ws_session {
-    ws_session_settings settings; /* its schedule belongs to the session */
-    int64_t *visits;              /* evaluations per step of the schedule */
-    double *costs;                /* of the plan, per step */
-    evaluation current;
-    ws_statistics totals; /* without the evaluation in progress, except for its measurements */
-    entry entries[WS_SESSION_SLOTS];
-    window windows[WS_SESSION_SLOTS];
-};
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
@@ -117,7 +66,7 @@ ws_status ws_session_create(const ws_session_settings *settings, ws_session **ou
         }
         memcpy(schedule, settings->schedule, settings->schedule_length * sizeof(*schedule));
         session->settings.schedule_length = settings->schedule_length;
-        ws_plan_costs(schedule, settings->schedule_length, session->costs);
+        session->even_costs = ws_plan_costs(schedule, settings->schedule_length, session->costs);
     }
     session->totals.change_min = INFINITY;
     session->totals.change_max = -INFINITY;
@@ -146,15 +95,6 @@ static void count_evaluation(ws_statistics *statistics, const evaluation *finish
         ++statistics->reasons[finished->reason];
     } else {
         ++statistics->reused;
-    }
-}
-
-static void count_change(ws_statistics *statistics, double change) {
-    if (isfinite(change)) {
-        ++statistics->compared;
-        statistics->change_sum += change;
-        statistics->change_min = fmin(statistics->change_min, change);
-        statistics->change_max = fmax(statistics->change_max, change);
     }
 }
 
@@ -323,136 +263,6 @@ void ws_session_forget(ws_session *session, ws_call *call) {
     call->intent = WS_INTENT_COMPUTE;
 }
 
-/* What the plan of a set speedup says about the window's evaluation at this sigma. */
-static ws_plan plan_of(ws_session *session, const window *deciding, double sigma) {
-    const ws_session_settings *const settings = &session->settings;
-    ws_plan plan = {.speedup = settings->speedup,
-                    .evaluations = deciding->evaluations,
-                    .computed = deciding->computed,
-                    .gap = deciding->hits + 1};
-    if (settings->schedule_length >= 2) {
-        evaluation *const current = &session->current;
-        if (!current->placed) { /* once for all windows */
-            current->placed = true;
-            current->step = ws_schedule_index(settings->schedule, settings->schedule_length, sigma);
-            ++session->visits[current->step];
-        }
-        plan.left = (int64_t)ws_evaluations_left(settings->schedule, settings->schedule_length, session->visits,
-                                                 current->step);
-        plan.costs = session->costs;
-        plan.steps = settings->schedule_length - 1;
-        plan.step = current->step;
-        plan.place = session->visits[current->step] - 1;
-        plan.per_step = ws_evaluations_per_step(settings->schedule_length, session->visits);
-    }
-    return plan;
-}
-
-/* Why the measured evaluation must be computed; WS_REASON_NONE if it may be reused. refused: what
- * the strategy itself says, WS_REASON_NONE if it would reuse. */
-static ws_reason judge(const ws_session *session, window *measured, double change,
-                       ws_reason refused, double sigma) {
-    const ws_session_settings *const settings = &session->settings;
-    measured->predicted = change;
-    if (!isfinite(change)) {
-        return WS_REASON_NOT_FINITE;
-    }
-    if (refused != WS_REASON_NONE) {
-        return refused;
-    }
-    if (!(settings->sigma_end <= sigma && sigma <= settings->sigma_start)) {
-        return WS_REASON_SIGMA;
-    }
-    if (settings->max_consecutive_hits >= 0 && measured->hits >= settings->max_consecutive_hits) {
-        return WS_REASON_HITS;
-    }
-    return WS_REASON_NONE;
-}
-
-static double noise_share(const ws_session *session, double sigma) {
-    const ws_session_settings *const settings = &session->settings;
-    return ws_noise_share(sigma, settings->schedule_length > 0 ? settings->schedule[0] : 0.0);
-}
-
-static ws_reason judge_classic(const ws_session *session, window *deciding,
-                               const ws_measurement *measurement, const ws_plan *plan) {
-    const double change = ws_relative_change(measurement);
-    ws_reason refused = WS_REASON_NONE;
-    if (plan != NULL) {
-        refused = ws_plan_leaves_out(plan) ? WS_REASON_NONE : WS_REASON_PLANNED;
-    } else if (!ws_classic_is_similar(change, session->settings.threshold)) {
-        refused = WS_REASON_CHANGED;
-    }
-    deciding->coefficient[0] = 1.0F;
-    return judge(session, deciding, change, refused, measurement->sigma);
-}
-
-static ws_reason judge_forecast(const ws_session *session, window *deciding,
-                                const ws_measurement *measurement, const ws_plan *plan) {
-    const ws_session_settings *const settings = &session->settings;
-    ws_measurement in_shares = *measurement;
-    in_shares.sigma = noise_share(session, measurement->sigma);
-    const ws_forecast forecast =
-        ws_forecast_residual(&in_shares, deciding->sigmas, deciding->points);
-    deciding->damage +=
-        forecast.uncertainty *
-        ws_step_weight(settings->schedule, settings->schedule_length, measurement->sigma);
-    deciding->coefficient[0] = (float)(1.0 + forecast.weight[0]);
-    deciding->coefficient[1] = (float)(forecast.weight[1] - forecast.weight[0]);
-    deciding->coefficient[2] = (float)-forecast.weight[1];
-    /* A single stored evaluation says nothing about where things are going. */
-    const bool reaches = deciding->points >= 2 &&
-                         ws_forecast_reaches(deciding->sigmas, in_shares.sigma, deciding->points);
-    ws_reason refused = WS_REASON_NONE;
-    if (plan != NULL) {
-        const bool follows = reaches || (deciding->points >= 2 && !ws_plan_has_budget(plan));
-        refused = follows && ws_plan_leaves_out(plan) ? WS_REASON_NONE : WS_REASON_PLANNED;
-    } else if (!reaches || !(deciding->damage < settings->threshold)) {
-        refused = WS_REASON_CHANGED;
-    }
-    return judge(session, deciding, forecast.uncertainty, refused, measurement->sigma);
-}
-
-/* The window's history moves on by the evaluation that is about to be computed. */
-static void note_decision_to_compute(window *deciding, int64_t number, double sigma) {
-    for (size_t i = WS_HISTORY - 1; i > 0; --i) {
-        deciding->computed_in[i] = deciding->computed_in[i - 1];
-        deciding->sigmas[i] = deciding->sigmas[i - 1];
-    }
-    deciding->computed_in[0] = number;
-    deciding->sigmas[0] = sigma;
-    deciding->damage = 0.0;
-    deciding->hits = 0;
-}
-
-/* The first call of a window in this evaluation decides for the others. */
-static void decide_window(ws_session *session, const ws_call *call,
-                          const ws_measurement *measurement) {
-    window *const deciding = &session->windows[call->window_index];
-    deciding->reason = WS_REASON_NO_ENTRY;
-    deciding->points = call->points;
-    deciding->predicted = NAN;
-    const bool planned = session->settings.speedup != 0.0 && measurement != NULL;
-    const ws_plan plan = planned ? plan_of(session, deciding, measurement->sigma) : (ws_plan){0};
-    if (call->intent == WS_INTENT_COMPARE && measurement != NULL && call->points > 0) {
-        count_change(&session->totals, ws_relative_change(measurement));
-        deciding->reason = session->settings.strategy == WS_STRATEGY_FORECAST
-                               ? judge_forecast(session, deciding, measurement, planned ? &plan : NULL)
-                               : judge_classic(session, deciding, measurement, planned ? &plan : NULL);
-    }
-    deciding->decided_in = session->current.number;
-    ++deciding->evaluations;
-    if (deciding->reason == WS_REASON_NONE) {
-        deciding->decision = WS_ACTION_REUSE;
-        ++deciding->hits;
-    } else {
-        const double sigma = measurement != NULL ? noise_share(session, measurement->sigma) : 0.0;
-        deciding->decision = WS_ACTION_COMPUTE;
-        ++deciding->computed;
-        note_decision_to_compute(deciding, session->current.number, sigma);
-    }
-}
-
 /* The first reason of an evaluation is the one that counts. */
 static void note_computed(ws_session *session, ws_reason reason) {
     if (!session->current.computed) {
@@ -477,7 +287,7 @@ ws_action ws_session_decide(ws_session *session, ws_call *call, const ws_measure
     const window *const of_call = &session->windows[call->window_index];
     call->points = shared_points(session, call); /* entries may have been emptied since the call was opened */
     if (!is_decided(session, of_call)) {
-        decide_window(session, call, measurement);
+        ws_session_decide_window_(session, call, measurement);
     }
     const bool reuse = of_call->decision == WS_ACTION_REUSE && call->intent != WS_INTENT_COMPUTE &&
                        call->points > 0 && call->points >= of_call->points;

@@ -22,12 +22,12 @@ static ws_session *new_forecast_session(double threshold) {
     return new_planned_session(WS_STRATEGY_FORECAST, threshold, 0.0, NO_LIMIT);
 }
 
-/* One evaluation of one call at a step of the schedule; the probe moves on straight by `change` of its size. */
-static ws_call evaluate(ws_session *session, const ws_key *keys, size_t conds, size_t step, double change) {
+/* One evaluation of one call; the probe moves on straight by `change` of its size. */
+static ws_call evaluate_at(ws_session *session, const ws_key *keys, size_t conds, double sigma, double change) {
     const ws_measurement measurement = {.difference_sum = change,
                                         .reference_sum = 1.0,
                                         .residual_sum = 1.0,
-                                        .sigma = schedule[step],
+                                        .sigma = sigma,
                                         .ee = change * change,
                                         .ed1 = change * change,
                                         .d1d1 = change * change};
@@ -37,6 +37,10 @@ static ws_call evaluate(ws_session *session, const ws_key *keys, size_t conds, s
     (void)ws_session_decide(session, &call, &measurement);
     ws_session_commit(session, &call);
     return call;
+}
+
+static ws_call evaluate(ws_session *session, const ws_key *keys, size_t conds, size_t step, double change) {
+    return evaluate_at(session, keys, conds, schedule[step], change);
 }
 
 static void two_computed_evaluations_come_before_the_first_hit(void **state) {
@@ -204,6 +208,28 @@ static void a_speedup_computes_its_share(void **state) {
     assert_int_equal(planned_steps(WS_STRATEGY_FORECAST, 2.0, 1), 6); /* the limit on hits is stronger */
 }
 
+/* Unequal costs put the computed evaluations where steps are long, beyond what a forecast from two short steps reaches. */
+static void a_plan_of_unequal_costs_leaves_out_short_steps(void **state) {
+    (void)state;
+    const double uneven[] = {1.0, 0.995, 0.99, 0.985, 0.98, 0.975, 0.97, 0.9, 0.6, 0.0};
+    const ws_session_settings settings = {.speedup = 2.0,
+                                          .sigma_start = 100.0,
+                                          .sigma_end = 0.0,
+                                          .max_consecutive_hits = NO_LIMIT,
+                                          .strategy = WS_STRATEGY_FORECAST,
+                                          .schedule = uneven,
+                                          .schedule_length = sizeof(uneven) / sizeof(uneven[0])};
+    ws_session *session = NULL;
+    assert_int_equal(ws_session_create(&settings, &session, NULL), WS_OK);
+    const ws_key key = key_of(1);
+    const bool computed[] = {true, true, false, false, false, false, true, true, true};
+    for (size_t step = 0; step < sizeof(computed) / sizeof(computed[0]); ++step) {
+        const ws_call call = evaluate_at(session, &key, 1, uneven[step], similar);
+        assert_int_equal(call.action, computed[step] ? WS_ACTION_COMPUTE : WS_ACTION_REUSE);
+    }
+    ws_session_free(session);
+}
+
 static void a_speedup_pays_back_what_had_to_be_computed(void **state) {
     (void)state;
     ws_session *const session = new_planned_session(WS_STRATEGY_FORECAST, 0.0, 2.0, NO_LIMIT);
@@ -240,6 +266,7 @@ int main(void) {
         cmocka_unit_test(a_cond_with_a_shorter_history_is_computed_while_the_others_follow),
         cmocka_unit_test(not_a_number_is_computed),
         cmocka_unit_test(a_speedup_computes_its_share),
+        cmocka_unit_test(a_plan_of_unequal_costs_leaves_out_short_steps),
         cmocka_unit_test(a_speedup_pays_back_what_had_to_be_computed),
         cmocka_unit_test(a_speedup_that_makes_no_sense_is_refused),
     };
