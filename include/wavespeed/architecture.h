@@ -14,10 +14,10 @@ extern "C" {
  * the field; it lives for the call only. */
 typedef void ws_architecture_refusal(void *context, size_t index, const ws_error *error);
 
-/* Checks the whole text: the shape of every descriptor, known field names only, names that refer to each other
- * (main and returns name a hidden argument, no class is described twice). The fields are described in
- * docs/architectures.md. A mistake in one family is told to `refusal` and does not touch the others; WS_ERROR_JSON is for a text
- * that is no table at all. *count receives the number of families, refused ones included. */
+/* Checks the whole text: the shape of every descriptor, known field names only, names that refer to each other (main and
+ * returns name a hidden argument, no class is described twice). The fields are described in docs/architectures.md. A
+ * mistake in one family is told to `refusal` and does not touch the others; WS_ERROR_JSON is for a text that is no table
+ * at all. *count receives the number of families, refused ones included. */
 ws_status ws_architectures_check(const char *text, size_t length, ws_architecture_refusal *refusal, void *context,
                                  size_t *count, ws_error *error);
 

@@ -1,8 +1,9 @@
 /* What a user types on the node "Compile Model+", checked and brought into one form.
  *
- * A workflow is data that people download, and torch takes options that name compilers, command lines, files and functions. So
- * nothing reaches torch that does not stand in the tables here: two names of compilers, four backends, five modes, and the options of
- * compile_options.c with their types and ranges. Whoever runs the machine may add options to them in a file (compile_allowed.c). */
+ * A workflow is data that people download, and torch takes options that name compilers, command lines, files and
+ * functions. So nothing reaches torch that does not stand in the tables here: two names of compilers, four backends,
+ * five modes, and the options of compile_options.c with their types and ranges. Whoever runs the machine may add options
+ * to them in a file (compile_allowed.c). */
 #ifndef WAVESPEED_COMPILE_REQUEST_H
 #define WAVESPEED_COMPILE_REQUEST_H
 

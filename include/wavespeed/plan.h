@@ -10,15 +10,17 @@
 extern "C" {
 #endif
 
-/* Index of the step that an evaluation at sigma belongs to: the last sigma of the schedule that is not below it. 0 for one above all. */
+/* Index of the step that an evaluation at sigma belongs to: the last sigma of the schedule that is not below it.
+ * 0 for one above all. */
 size_t ws_schedule_index(const double *schedule, size_t n, double sigma);
 
 /* Evaluations per step. Samplers do not say how often they evaluate per step, so it is learnt: the most visits that any
  * step of the schedule has had by now. visits: per step, n - 1 of them, this evaluation included. */
 int64_t ws_evaluations_per_step(size_t n, const int64_t *visits);
 
-/* How many evaluations will follow this one. All of ComfyUI's samplers with several evaluations per step make only one in the step to
- * sigma 0; where the others reach ahead (Heun evaluates the end of its step) it shows as a first step with a single visit. */
+/* How many evaluations will follow this one. All of ComfyUI's samplers with several evaluations per step make only one in
+ * the step to sigma 0; where the others reach ahead (Heun evaluates the end of its step) it shows as a first step with a
+ * single visit. */
 size_t ws_evaluations_left(const double *schedule, size_t n, const int64_t *visits, size_t index);
 
 /* What leaving out an evaluation in each step costs: sqrt(length of the step) * exp(sigma / largest sigma), in noise shares;
@@ -41,11 +43,11 @@ typedef struct ws_plan {
 } ws_plan;
 
 /* True where the evaluation should be left out. What may still be computed is spread over what is left so that the
- * evaluations left out in each gap cost the same, anew at every evaluation; so whatever was computed beyond the plan is saved
- * later. The first two and the last evaluation are always computed, and never fewer than four. */
+ * evaluations left out in each gap cost the same, anew at every evaluation; so whatever was computed beyond the plan is
+ * saved later. The first two and the last evaluation are always computed, and never fewer than four. */
 bool ws_plan_leaves_out(const ws_plan *plan);
 
-/* True when evaluations may be computed besides the last one: a plan without any cannot follow a forecast that falls behind. */
+/* True when evaluations may be computed besides the last one: without any, a forecast that falls behind must do. */
 bool ws_plan_has_budget(const ws_plan *plan);
 
 #ifdef __cplusplus

@@ -39,25 +39,27 @@ bool ws_classic_is_similar(double relative_change, double threshold);
 /* Where the trunk's residual R should be by now: R1 + weight[0] (R1 - R2) + weight[1] (R2 - R3), R1 being the newest. */
 typedef struct ws_forecast {
     double weight[WS_HISTORY - 1];
-    double uncertainty; /* relative size of the probe's move, half of it as seen and half of it as far as it was not foreseen */
+    double uncertainty; /* relative size of the probe's move: half as seen, half as far as it was not foreseen */
 } ws_forecast;
 
-/* sigmas: noise shares of the stored evaluations, newest first, as measurement->sigma; points: how many there are, 1 to WS_HISTORY. With one point the
- * forecast is plain reuse. uncertainty is NaN where the reference is zero or anything is NaN. */
+/* sigmas: noise shares of the stored evaluations, newest first, as measurement->sigma; points: how many there are, 1 to
+ * WS_HISTORY. With one point the forecast is plain reuse. uncertainty is NaN where the reference is zero or anything is
+ * NaN. */
 ws_forecast ws_forecast_residual(const ws_measurement *measurement, const double sigmas[WS_HISTORY], size_t points);
 
-/* False where the evaluation lies more than three times the last interval of sigma beyond the newest stored one: the weights
- * are limited to that, so a forecast would fall behind. It matters after the first two evaluations, which are neighbours. Where the
- * last two lie at one sigma (Heun), the interval is the one to the third. */
+/* False where the evaluation lies more than three times the last interval of sigma beyond the newest stored one: the
+ * weights are limited to that, so a forecast would fall behind. It matters after the first two evaluations, which are
+ * neighbours. Where the last two lie at one sigma (Heun), the interval is the one to the third. */
 bool ws_forecast_reaches(const double sigmas[WS_HISTORY], double sigma, size_t points);
 
-/* The noise level as a share of signal and noise, 0 to 1, in which forecasts and step lengths are reckoned. largest: of the schedule;
- * up to 1 sigma is that share already (flow models), above it the signal has the size 1 (EDM: SD, SDXL) and it is
- * sigma / (1 + sigma). */
+/* The noise level as a share of signal and noise, 0 to 1, in which forecasts and step lengths are reckoned. largest: of
+ * the schedule; up to 1 sigma is that share already (flow models), above it the signal has the size 1 (EDM: SD, SDXL)
+ * and it is sigma / (1 + sigma). */
 double ws_noise_share(double sigma, double largest);
 
-/* How much an error of one unit made at this sigma matters in the end, relative to the average over the schedule: the length of the
- * step times exp(3 sigma / largest sigma), in noise shares. schedule: n sigmas in descending order, the last one usually 0. */
+/* How much an error of one unit made at this sigma matters in the end, relative to the average over the schedule: the
+ * length of the step times exp(3 sigma / largest sigma), in noise shares. schedule: n sigmas in descending order, the
+ * last one usually 0. */
 double ws_step_weight(const double *schedule, size_t n, double sigma);
 
 #ifdef __cplusplus

@@ -41,7 +41,7 @@ typedef struct ws_session_settings {
     double sigma_end;             /* lowest sigma at which reuse is allowed, inclusive */
     int64_t max_consecutive_hits; /* -1 = no limit */
     ws_strategy strategy;
-    double speedup;               /* evaluations per computed one, at least 1; then the threshold is not asked. 0: the threshold */
+    double speedup;               /* evaluations per computed one, at least 1; the threshold is not asked then. 0: it is */
     const double *schedule;       /* forecast and speedup: the sampler's sigmas, descending; copied */
     size_t schedule_length;
 } ws_session_settings;
@@ -106,8 +106,8 @@ typedef struct ws_statistics {
 
 typedef struct ws_session ws_session;
 
-/* The only function that allocates: WS_ERROR_NO_MEMORY, or WS_ERROR_RANGE for settings that make no sense (NaN, threshold <= 0
- * and no speedup, max_consecutive_hits < -1). */
+/* The only function that allocates: WS_ERROR_NO_MEMORY, or WS_ERROR_RANGE for settings that make no sense (NaN,
+ * threshold <= 0 and no speedup, max_consecutive_hits < -1). */
 ws_status ws_session_create(const ws_session_settings *settings, ws_session **out, ws_error *error);
 void ws_session_free(ws_session *session); /* NULL is allowed */
 

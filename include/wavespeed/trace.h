@@ -56,7 +56,8 @@ typedef struct ws_trace {
     int64_t evaluations;
 } ws_trace;
 
-/* bytes: on a multiple of 8. WS_ERROR_RANGE with the reason when they are no trace, end too early or go on behind the end. */
+/* bytes: on a multiple of 8. WS_ERROR_RANGE with the reason when they are no trace, end too early or go on behind the
+ * end. */
 ws_status ws_trace_read(const void *bytes, size_t size, ws_trace *out, ws_error *error);
 
 void ws_trace_schedule(const ws_trace *trace, double *out); /* schedule_length doubles */
@@ -74,8 +75,9 @@ typedef struct ws_replayed {
     double actual;    /* sum |its residual - true residual| / sum |true residual| over the sketches; 0 where computed */
 } ws_replayed;
 
-/* Runs the session of these settings on a trace, all sums taken from the sketches; the schedule is the trace's. The path is
- * that of the full run, whatever is left out. out: trace->evaluations of them. WS_ERROR_NO_MEMORY, or as ws_session_create. */
+/* Runs the session of these settings on a trace, all sums taken from the sketches; the schedule is the trace's. The path
+ * is that of the full run, whatever is left out. out: trace->evaluations of them. WS_ERROR_NO_MEMORY, or as
+ * ws_session_create. */
 ws_status ws_trace_replay(const ws_trace *trace, const ws_session_settings *settings, ws_replayed *out, ws_error *error);
 
 #ifdef __cplusplus

@@ -8,7 +8,8 @@
 size_t ws_schedule_index(const double *schedule, size_t n, double sigma) {
     size_t index = 0;
     for (size_t i = 0; i + 1 < n; ++i) {
-        if (schedule[i] >= sigma * (1.0 - 1e-6)) { /* what a sampler computes may differ from the schedule in the last bits */
+        /* What a sampler computes may differ from the schedule in the last bits. */
+        if (schedule[i] >= sigma * (1.0 - 1e-6)) {
             index = i;
         }
     }
@@ -37,7 +38,7 @@ size_t ws_evaluations_left(const double *schedule, size_t n, const int64_t *visi
     return left > 0 ? (size_t)left : 0;
 }
 
-/* Below this many times the mean, unequal costs only moved the odd gaps about, which was measured to be worse than even gaps. */
+/* Below this many times the mean, unequal costs only moved the odd gaps about: measured to be worse than even gaps. */
 static const double uneven = 2.0;
 
 bool ws_plan_costs(const double *schedule, size_t n, double *out) {
@@ -90,8 +91,8 @@ static double gap_cost(const ws_plan *plan, int64_t budget) {
     return share;
 }
 
-/* Where the even gap is no whole number, gaps of both neighbouring lengths take turns. Rounding to the nearest (0.5) leaves the long ones
- * to the end, where steps are long and errors were measured to be dearer; with less they come earlier. */
+/* Where the even gap is no whole number, gaps of both neighbouring lengths take turns. Rounding to the nearest (0.5)
+ * leaves the long ones to the end, where steps are long and errors were measured to be dearer; with less they come earlier. */
 static const double earliness = 0.25;
 
 /* Evaluations that may be computed after this one or at it, without the last. */

@@ -65,7 +65,7 @@ ws_forecast ws_forecast_residual(const ws_measurement *measurement, const double
     if (points >= 2) {
         double by_sigma[2];
         extrapolate_by_sigma(sigmas, m->sigma, points, by_sigma);
-        /* How far the probe says we are: its move, projected on its last move. The 1 % keeps a probe that stood still finite. */
+        /* How far the probe says we are: its move, projected on its last one. The 1 % keeps a probe that stood still finite. */
         const double by_probe = m->d1d1 > 0.0 ? clamp(m->ed1 / (1.01 * m->d1d1), -2.0, 3.0) : 0.0;
         const double believed = belief(m);
         forecast.weight[0] = believed * (0.5 * by_sigma[0] + 0.5 * by_probe);

@@ -27,7 +27,7 @@ typedef struct window {
     double sigmas[WS_HISTORY];       /* their noise shares, for the forecast */
     size_t points;                   /* of the deciding call: the calls that follow need as many */
     double damage;                   /* predicted since the last decision to compute */
-    int64_t evaluations;             /* decided before this one, and how many of them to compute: for the plan of a speedup */
+    int64_t evaluations;             /* decided before this one, and how many of them to compute: for the plan */
     int64_t computed;
     int64_t hits;                    /* evaluations reused in a row */
     ws_action decision;
