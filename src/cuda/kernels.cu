@@ -111,28 +111,8 @@ template <typename Element> struct Moments {
     }
 };
 
-/* Also writes the residual over the base: every thread its own elements, after it has read them. */
-template <typename Element> struct Finish {
-    static constexpr uint32_t SUMS = 1;
-    static constexpr uint32_t ROWS = 16;
-
-    struct Row {
-        float base, end;
-    };
-
-    static __device__ inline Row read(const ws_cuda_operands &operands, uint64_t i) {
-        return {static_cast<const float *>(operands.out)[i], load<Element>(operands.in[0], i)};
-    }
-
-    static __device__ inline void add(const ws_cuda_operands &operands, uint64_t i, const Row &row, float sums[SUMS]) {
-        const float residual = row.end - row.base;
-        static_cast<float *>(operands.out)[i] = residual;
-        sums[0] += fabsf(residual);
-    }
-};
-
-/* Also writes the residual. */
-template <typename Element> struct Subtract {
+/* Also writes the residual, every thread its own elements after it has read them. */
+struct StoredResidual {
     static constexpr uint32_t SUMS = 1;
     static constexpr uint32_t ROWS = 16;
 
@@ -140,14 +120,23 @@ template <typename Element> struct Subtract {
         float start, end;
     };
 
-    static __device__ inline Row read(const ws_cuda_operands &operands, uint64_t i) {
-        return {load<Element>(operands.in[0], i), load<Element>(operands.in[1], i)};
-    }
-
     static __device__ inline void add(const ws_cuda_operands &operands, uint64_t i, const Row &row, float sums[SUMS]) {
         const float residual = row.end - row.start;
         static_cast<float *>(operands.out)[i] = residual;
         sums[0] += fabsf(residual);
+    }
+};
+
+/* The residual takes the place of the start. */
+template <typename Element> struct Finish : StoredResidual {
+    static __device__ inline Row read(const ws_cuda_operands &operands, uint64_t i) {
+        return {static_cast<const float *>(operands.out)[i], load<Element>(operands.in[0], i)};
+    }
+};
+
+template <typename Element> struct Subtract : StoredResidual {
+    static __device__ inline Row read(const ws_cuda_operands &operands, uint64_t i) {
+        return {load<Element>(operands.in[0], i), load<Element>(operands.in[1], i)};
     }
 };
 
