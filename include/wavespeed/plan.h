@@ -18,10 +18,10 @@ size_t ws_schedule_index(const double *schedule, size_t n, double sigma);
  * step of the schedule has had by now. visits: per step, n - 1 of them, this evaluation included. */
 int64_t ws_evaluations_per_step(size_t n, const int64_t *visits);
 
-/* How many evaluations will follow this one. All of ComfyUI's samplers with several evaluations per step make only one in
- * the step to sigma 0; where the others reach ahead (Heun evaluates the end of its step) it shows as a first step with a
- * single visit. */
-size_t ws_evaluations_left(const double *schedule, size_t n, const int64_t *visits, size_t index);
+/* How many evaluations will follow this one. per_step: as learnt. All of ComfyUI's samplers with several evaluations per
+ * step make only one in the step to sigma 0; where the others reach ahead (Heun evaluates the end of its step) it shows
+ * as a first step with a single visit. */
+size_t ws_evaluations_left(const double *schedule, size_t n, const int64_t *visits, int64_t per_step, size_t index);
 
 /* What leaving out an evaluation in each step costs: sqrt(length of the step) * exp(sigma / largest sigma), in noise shares;
  * the same for all where no step costs more than twice the mean: true then. out: n - 1. */

@@ -24,12 +24,11 @@ int64_t ws_evaluations_per_step(size_t n, const int64_t *visits) {
     return per_step;
 }
 
-size_t ws_evaluations_left(const double *schedule, size_t n, const int64_t *visits, size_t index) {
+size_t ws_evaluations_left(const double *schedule, size_t n, const int64_t *visits, int64_t per_step, size_t index) {
     if (n < 2) {
         return 0;
     }
     const size_t steps = n - 1;
-    const int64_t per_step = ws_evaluations_per_step(n, visits);
     int64_t left = per_step * (int64_t)(steps - index) - visits[index];
     const bool reaches_ahead = index > 0 && visits[0] < per_step;
     if (schedule[steps] == 0.0 && !reaches_ahead) {
@@ -92,7 +91,8 @@ static double gap_cost(const ws_plan *plan, int64_t budget) {
 }
 
 /* Where the even gap is no whole number, gaps of both neighbouring lengths take turns. Rounding to the nearest (0.5)
- * leaves the long ones to the end, where steps are long and errors were measured to be dearer; with less they come earlier. */
+ * leaves the long ones to the end, where steps are long and errors were measured to be dearer; with less they come
+ * earlier. */
 static const double earliness = 0.25;
 
 /* Evaluations that may be computed after this one or at it, without the last. */

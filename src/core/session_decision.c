@@ -27,14 +27,14 @@ static ws_plan plan_of(ws_session *session, const window *deciding, double sigma
             current->step = ws_schedule_index(settings->schedule, settings->schedule_length, sigma);
             ++session->visits[current->step];
         }
+        plan.per_step = ws_evaluations_per_step(settings->schedule_length, session->visits);
         plan.left = (int64_t)ws_evaluations_left(settings->schedule, settings->schedule_length, session->visits,
-                                                 current->step);
+                                                 plan.per_step, current->step);
         plan.costs = session->costs;
         plan.even = session->even_costs;
         plan.steps = settings->schedule_length - 1;
         plan.step = current->step;
         plan.place = session->visits[current->step] - 1;
-        plan.per_step = ws_evaluations_per_step(settings->schedule_length, session->visits);
     }
     return plan;
 }

@@ -89,7 +89,8 @@ static void what_is_left_is_known_from_the_third_step_on(void **state) {
         for (size_t i = 0; i < n; ++i) {
             const size_t index = ws_schedule_index(schedule, STEPS + 1, sigmas[i]);
             ++visits[index];
-            const size_t left = ws_evaluations_left(schedule, STEPS + 1, visits, index);
+            const int64_t per_step = ws_evaluations_per_step(STEPS + 1, visits);
+            const size_t left = ws_evaluations_left(schedule, STEPS + 1, visits, per_step, index);
             if (index >= 2) {
                 assert_int_equal(left, n - 1 - i);
             }
@@ -101,14 +102,14 @@ static void a_schedule_that_ends_above_zero_keeps_the_last_steps_evaluations(voi
     (void)state;
     const double cut[] = {1.0, 0.8, 0.6};
     const int64_t visits[] = {2, 1};
-    assert_int_equal(ws_evaluations_left(cut, 3, visits, 1), 1);
+    assert_int_equal(ws_evaluations_left(cut, 3, visits, ws_evaluations_per_step(3, visits), 1), 1);
 }
 
 static void without_a_schedule_nothing_is_left(void **state) {
     (void)state;
     const int64_t visits[] = {1};
-    assert_int_equal(ws_evaluations_left(schedule, 0, visits, 0), 0);
-    assert_int_equal(ws_evaluations_left(schedule, 1, visits, 0), 0);
+    assert_int_equal(ws_evaluations_left(schedule, 0, visits, 1, 0), 0);
+    assert_int_equal(ws_evaluations_left(schedule, 1, visits, 1, 0), 0);
 }
 
 /* Runs a plan to its end. left_out: per evaluation; returns how many were computed. */
@@ -121,16 +122,17 @@ static int64_t follow(sampler evaluations_of, double speedup, bool left_out[MOST
     for (size_t i = 0; i < *evaluations; ++i) {
         const size_t index = ws_schedule_index(schedule, STEPS + 1, sigmas[i]);
         ++visits[index];
+        const int64_t per_step = ws_evaluations_per_step(STEPS + 1, visits);
         const ws_plan plan = {.speedup = speedup,
                               .evaluations = (int64_t)i,
                               .computed = computed,
                               .gap = gap,
-                              .left = (int64_t)ws_evaluations_left(schedule, STEPS + 1, visits, index),
+                              .left = (int64_t)ws_evaluations_left(schedule, STEPS + 1, visits, per_step, index),
                               .costs = costs,
                               .steps = STEPS,
                               .step = index,
                               .place = visits[index] - 1,
-                              .per_step = ws_evaluations_per_step(STEPS + 1, visits)};
+                              .per_step = per_step};
         left_out[i] = ws_plan_leaves_out(&plan);
         computed += left_out[i] ? 0 : 1;
         gap = left_out[i] ? gap + 1 : 1;
