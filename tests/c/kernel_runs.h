@@ -31,6 +31,14 @@ static inline int run_at_every_level(const struct CMUnitTest *tests, size_t coun
     return failed;
 }
 
+static inline void check_every_length(void (*check)(ws_dtype dtype, size_t n)) {
+    for (int dtype = 0; dtype < WS_DTYPE_COUNT; ++dtype) {
+        for (size_t s = 0; s < N_SIZES; ++s) {
+            check((ws_dtype)dtype, sizes[s]);
+        }
+    }
+}
+
 /* kernels.h's order, written down once more as plainly as possible. term(context, i) is an fp32 number. */
 static inline double sum_in_order(float (*term)(const void *context, size_t i), const void *context, size_t n) {
     double total = 0.0;

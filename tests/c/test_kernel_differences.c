@@ -36,75 +36,71 @@ static void check_group(const float *exact, size_t n, float scale, const int8_t 
     }
 }
 
+static void check_advance_keeps_the_residual_and_how_it_changed(ws_dtype dtype, size_t n) {
+    void *const start = new_array(dtype, n, 3.0f);
+    void *const end = new_array(dtype, n, 3.0f);
+    float *const residual = new_floats(n, 3.0f);
+    float *const exact = copy_of(residual, n * sizeof(float));
+    float *const expected = new_floats(n, 0.0f);
+    float *const difference = new_floats(ws_difference_size(n), 0.0f);
+    const double sum = ws_residual_advance(&executor, dtype, residual, difference, start, end, n);
+    assert_same_double(sum, ws_residual_subtract(&executor, dtype, expected, start, end, n));
+    assert_memory_equal(residual, expected, n * sizeof(float));
+    for (size_t i = 0; i < n; ++i) {
+        exact[i] = residual[i] - exact[i];
+    }
+    for (size_t group = 0; group < groups_of(n); ++group) {
+        const size_t first = group * WS_KERNEL_GROUP;
+        const size_t length = n - first < WS_KERNEL_GROUP ? n - first : WS_KERNEL_GROUP;
+        check_group(exact + first, length, difference[group], values_of(difference, n) + first);
+    }
+    free(start);
+    free(end);
+    free(residual);
+    free(exact);
+    free(expected);
+    free(difference);
+}
+
 static void advance_keeps_the_residual_and_how_it_changed(void **state) {
     (void)state;
-    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
-        const ws_dtype dtype = (ws_dtype)type;
-        for (size_t s = 0; s < N_SIZES; ++s) {
-            const size_t n = sizes[s];
-            void *const start = new_array(dtype, n, 3.0f);
-            void *const end = new_array(dtype, n, 3.0f);
-            float *const residual = new_floats(n, 3.0f);
-            float *const exact = copy_of(residual, n * sizeof(float));
-            float *const expected = new_floats(n, 0.0f);
-            float *const difference = new_floats(ws_difference_size(n), 0.0f);
-            const double sum = ws_residual_advance(&executor, dtype, residual, difference, start, end, n);
-            assert_same_double(sum, ws_residual_subtract(&executor, dtype, expected, start, end, n));
-            assert_memory_equal(residual, expected, n * sizeof(float));
-            for (size_t i = 0; i < n; ++i) {
-                exact[i] = residual[i] - exact[i];
-            }
-            for (size_t group = 0; group < groups_of(n); ++group) {
-                const size_t first = group * WS_KERNEL_GROUP;
-                const size_t length = n - first < WS_KERNEL_GROUP ? n - first : WS_KERNEL_GROUP;
-                check_group(exact + first, length, difference[group], values_of(difference, n) + first);
-            }
-            free(start);
-            free(end);
-            free(residual);
-            free(exact);
-            free(expected);
-            free(difference);
-        }
+    check_every_length(check_advance_keeps_the_residual_and_how_it_changed);
+}
+
+static void check_extrapolate_adds_in_order_and_rounds_once(ws_dtype dtype, size_t n) {
+    const float weights[WS_DIFFERENCES] = {1.75f, -0.625f};
+    const float none[WS_DIFFERENCES] = {0.0f, 0.0f};
+    void *const hidden = new_array(dtype, n, 1.0f);
+    void *const out = new_array(dtype, n, 1.0f);
+    void *const expected = new_array(dtype, n, 1.0f);
+    float *const residual = new_floats(n, 2.0f);
+    float *const newer = new_difference(n);
+    float *const older = new_difference(n);
+    const float *const differences[WS_DIFFERENCES] = {newer, older};
+    ws_residual_extrapolate(&executor, dtype, out, hidden, residual, differences, weights, n);
+    for (size_t i = 0; i < n; ++i) {
+        const size_t group = i / WS_KERNEL_GROUP;
+        float sum = get(dtype, hidden, i) + residual[i];
+        sum += (weights[0] * newer[group]) * (float)values_of(newer, n)[i];
+        sum += (weights[1] * older[group]) * (float)values_of(older, n)[i];
+        set(dtype, expected, i, sum);
     }
+    assert_memory_equal(out, expected, n * size_of(dtype));
+    /* Without its differences it is plain reuse, and it works in place. */
+    ws_residual_apply(&executor, dtype, expected, hidden, residual, n);
+    ws_residual_extrapolate(&executor, dtype, hidden, hidden, residual, differences, none, n);
+    assert_memory_equal(hidden, expected, n * size_of(dtype));
+    free(hidden);
+    free(out);
+    free(expected);
+    free(residual);
+    free(newer);
+    free(older);
 }
 
 static void extrapolate_adds_in_order_and_rounds_once(void **state) {
     (void)state;
-    const float weights[WS_DIFFERENCES] = {1.75f, -0.625f};
-    const float none[WS_DIFFERENCES] = {0.0f, 0.0f};
-    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
-        const ws_dtype dtype = (ws_dtype)type;
-        for (size_t s = 0; s < N_SIZES; ++s) {
-            const size_t n = sizes[s];
-            void *const hidden = new_array(dtype, n, 1.0f);
-            void *const out = new_array(dtype, n, 1.0f);
-            void *const expected = new_array(dtype, n, 1.0f);
-            float *const residual = new_floats(n, 2.0f);
-            float *const newer = new_difference(n);
-            float *const older = new_difference(n);
-            const float *const differences[WS_DIFFERENCES] = {newer, older};
-            ws_residual_extrapolate(&executor, dtype, out, hidden, residual, differences, weights, n);
-            for (size_t i = 0; i < n; ++i) {
-                const size_t group = i / WS_KERNEL_GROUP;
-                float sum = get(dtype, hidden, i) + residual[i];
-                sum += (weights[0] * newer[group]) * (float)values_of(newer, n)[i];
-                sum += (weights[1] * older[group]) * (float)values_of(older, n)[i];
-                set(dtype, expected, i, sum);
-            }
-            assert_memory_equal(out, expected, n * size_of(dtype));
-            /* Without its differences it is plain reuse, and it works in place. */
-            ws_residual_apply(&executor, dtype, expected, hidden, residual, n);
-            ws_residual_extrapolate(&executor, dtype, hidden, hidden, residual, differences, none, n);
-            assert_memory_equal(hidden, expected, n * size_of(dtype));
-            free(hidden);
-            free(out);
-            free(expected);
-            free(residual);
-            free(newer);
-            free(older);
-        }
-    }
+    check_every_length(check_extrapolate_adds_in_order_and_rounds_once);
 }
 
 /* What one bad element does to its group and to no other; n ends within a row. */

@@ -1,88 +1,82 @@
 /* Storing a residual and adding it: finish, subtract and apply against what they promise in kernels.h. */
 #include "kernel_runs.h"
 
+static void check_finish_subtracts_and_sums(ws_dtype dtype, size_t n) {
+    float *const base = new_floats(n, 3.0f);
+    float *const before = copy_of(base, n * sizeof(float));
+    void *const end = new_array(dtype, n, 3.0f);
+    const double sum = ws_residual_finish(&executor, dtype, base, end, n);
+    double expected = 0.0;
+    for (size_t i = 0; i < n; ++i) {
+        const float residual = get(dtype, end, i) - before[i];
+        assert_true(base[i] == residual);
+        expected += fabs((double)residual);
+    }
+    assert_near(sum, expected);
+    assert_same_double(sum, sum_in_order(base_term, base, n));
+    free(base);
+    free(before);
+    free(end);
+}
+
 static void finish_subtracts_and_sums(void **state) {
     (void)state;
-    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
-        const ws_dtype dtype = (ws_dtype)type;
-        for (size_t s = 0; s < N_SIZES; ++s) {
-            const size_t n = sizes[s];
-            float *const base = new_floats(n, 3.0f);
-            float *const before = copy_of(base, n * sizeof(float));
-            void *const end = new_array(dtype, n, 3.0f);
-            const double sum = ws_residual_finish(&executor, dtype, base, end, n);
-            double expected = 0.0;
-            for (size_t i = 0; i < n; ++i) {
-                const float residual = get(dtype, end, i) - before[i];
-                assert_true(base[i] == residual);
-                expected += fabs((double)residual);
-            }
-            assert_near(sum, expected);
-            assert_same_double(sum, sum_in_order(base_term, base, n));
-            free(base);
-            free(before);
-            free(end);
-        }
+    check_every_length(check_finish_subtracts_and_sums);
+}
+
+static void check_subtract_leaves_both_states_and_sums(ws_dtype dtype, size_t n) {
+    void *const start = new_array(dtype, n, 3.0f);
+    void *const end = new_array(dtype, n, 3.0f);
+    void *const start_before = copy_of(start, n * size_of(dtype));
+    void *const end_before = copy_of(end, n * size_of(dtype));
+    float *const residual = new_floats(n, 3.0f);
+    const double sum = ws_residual_subtract(&executor, dtype, residual, start, end, n);
+    double expected = 0.0;
+    for (size_t i = 0; i < n; ++i) {
+        const float difference = get(dtype, end, i) - get(dtype, start, i);
+        assert_true(residual[i] == difference);
+        expected += fabs((double)difference);
     }
+    assert_near(sum, expected);
+    assert_same_double(sum, sum_in_order(base_term, residual, n));
+    assert_memory_equal(start, start_before, n * size_of(dtype));
+    assert_memory_equal(end, end_before, n * size_of(dtype));
+    free(start);
+    free(end);
+    free(start_before);
+    free(end_before);
+    free(residual);
 }
 
 static void subtract_leaves_both_states_and_sums(void **state) {
     (void)state;
-    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
-        const ws_dtype dtype = (ws_dtype)type;
-        for (size_t s = 0; s < N_SIZES; ++s) {
-            const size_t n = sizes[s];
-            void *const start = new_array(dtype, n, 3.0f);
-            void *const end = new_array(dtype, n, 3.0f);
-            void *const start_before = copy_of(start, n * size_of(dtype));
-            void *const end_before = copy_of(end, n * size_of(dtype));
-            float *const residual = new_floats(n, 3.0f);
-            const double sum = ws_residual_subtract(&executor, dtype, residual, start, end, n);
-            double expected = 0.0;
-            for (size_t i = 0; i < n; ++i) {
-                const float difference = get(dtype, end, i) - get(dtype, start, i);
-                assert_true(residual[i] == difference);
-                expected += fabs((double)difference);
-            }
-            assert_near(sum, expected);
-            assert_same_double(sum, sum_in_order(base_term, residual, n));
-            assert_memory_equal(start, start_before, n * size_of(dtype));
-            assert_memory_equal(end, end_before, n * size_of(dtype));
-            free(start);
-            free(end);
-            free(start_before);
-            free(end_before);
-            free(residual);
-        }
+    check_every_length(check_subtract_leaves_both_states_and_sums);
+}
+
+static void check_apply_adds_and_rounds_once(ws_dtype dtype, size_t n) {
+    void *const hidden = new_array(dtype, n, 3.0f);
+    void *const before = copy_of(hidden, n * size_of(dtype));
+    float *const residual = new_floats(n, 3.0f);
+    void *const out = new_array(dtype, n, 0.0f);
+    void *const expected = new_array(dtype, n, 0.0f);
+    for (size_t i = 0; i < n; ++i) {
+        set(dtype, expected, i, get(dtype, hidden, i) + residual[i]);
     }
+    ws_residual_apply(&executor, dtype, out, hidden, residual, n);
+    assert_memory_equal(hidden, before, n * size_of(dtype));
+    assert_memory_equal(out, expected, n * size_of(dtype));
+    ws_residual_apply(&executor, dtype, hidden, hidden, residual, n);
+    assert_memory_equal(hidden, expected, n * size_of(dtype));
+    free(hidden);
+    free(before);
+    free(residual);
+    free(out);
+    free(expected);
 }
 
 static void apply_adds_and_rounds_once(void **state) {
     (void)state;
-    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
-        const ws_dtype dtype = (ws_dtype)type;
-        for (size_t s = 0; s < N_SIZES; ++s) {
-            const size_t n = sizes[s];
-            void *const hidden = new_array(dtype, n, 3.0f);
-            void *const before = copy_of(hidden, n * size_of(dtype));
-            float *const residual = new_floats(n, 3.0f);
-            void *const out = new_array(dtype, n, 0.0f);
-            void *const expected = new_array(dtype, n, 0.0f);
-            for (size_t i = 0; i < n; ++i) {
-                set(dtype, expected, i, get(dtype, hidden, i) + residual[i]);
-            }
-            ws_residual_apply(&executor, dtype, out, hidden, residual, n);
-            assert_memory_equal(hidden, before, n * size_of(dtype));
-            assert_memory_equal(out, expected, n * size_of(dtype));
-            ws_residual_apply(&executor, dtype, hidden, hidden, residual, n);
-            assert_memory_equal(hidden, expected, n * size_of(dtype));
-            free(hidden);
-            free(before);
-            free(residual);
-            free(out);
-            free(expected);
-        }
-    }
+    check_every_length(check_apply_adds_and_rounds_once);
 }
 
 /* Every 16-bit pattern as hidden state. */

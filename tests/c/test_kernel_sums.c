@@ -17,47 +17,43 @@ static float reference_term(const void *context, size_t i) {
     return fabsf(get(of->dtype, of->b, i));
 }
 
+static void check_distance_agrees_with_float64(ws_dtype dtype, size_t n) {
+    void *const a = new_array(dtype, n, 3.0f);
+    void *const b = new_array(dtype, n, 3.0f);
+    ws_sums sums = {-1.0, -1.0};
+    ws_residual_distance(&executor, dtype, a, b, n, &sums);
+    double difference = 0.0;
+    double reference = 0.0;
+    for (size_t i = 0; i < n; ++i) {
+        difference += fabs((double)get(dtype, a, i) - (double)get(dtype, b, i));
+        reference += fabs((double)get(dtype, b, i));
+    }
+    assert_near(sums.difference, difference);
+    assert_near(sums.reference, reference);
+    free(a);
+    free(b);
+}
+
 static void distance_agrees_with_float64(void **state) {
     (void)state;
-    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
-        const ws_dtype dtype = (ws_dtype)type;
-        for (size_t s = 0; s < N_SIZES; ++s) {
-            const size_t n = sizes[s];
-            void *const a = new_array(dtype, n, 3.0f);
-            void *const b = new_array(dtype, n, 3.0f);
-            ws_sums sums = {-1.0, -1.0};
-            ws_residual_distance(&executor, dtype, a, b, n, &sums);
-            double difference = 0.0;
-            double reference = 0.0;
-            for (size_t i = 0; i < n; ++i) {
-                difference += fabs((double)get(dtype, a, i) - (double)get(dtype, b, i));
-                reference += fabs((double)get(dtype, b, i));
-            }
-            assert_near(sums.difference, difference);
-            assert_near(sums.reference, reference);
-            free(a);
-            free(b);
-        }
-    }
+    check_every_length(check_distance_agrees_with_float64);
+}
+
+static void check_distance_has_the_promised_order(ws_dtype dtype, size_t n) {
+    void *const a = new_array(dtype, n, 3.0f);
+    void *const b = new_array(dtype, n, 1.0f);
+    const operands both = {dtype, a, b};
+    ws_sums sums = {-1.0, -1.0};
+    ws_residual_distance(&executor, dtype, a, b, n, &sums);
+    assert_same_double(sums.difference, sum_in_order(difference_term, &both, n));
+    assert_same_double(sums.reference, sum_in_order(reference_term, &both, n));
+    free(a);
+    free(b);
 }
 
 static void distance_has_the_promised_order(void **state) {
     (void)state;
-    for (int type = 0; type < WS_DTYPE_COUNT; ++type) {
-        for (size_t s = 0; s < N_SIZES; ++s) {
-            const ws_dtype dtype = (ws_dtype)type;
-            const size_t n = sizes[s];
-            void *const a = new_array(dtype, n, 3.0f);
-            void *const b = new_array(dtype, n, 1.0f);
-            const operands both = {dtype, a, b};
-            ws_sums sums = {-1.0, -1.0};
-            ws_residual_distance(&executor, dtype, a, b, n, &sums);
-            assert_same_double(sums.difference, sum_in_order(difference_term, &both, n));
-            assert_same_double(sums.reference, sum_in_order(reference_term, &both, n));
-            free(a);
-            free(b);
-        }
-    }
+    check_every_length(check_distance_has_the_promised_order);
 }
 
 /* One power of two for each lane of each block, so that fp64 additions of their sums round: in any
@@ -106,49 +102,47 @@ static void equal_operands_have_no_distance(void **state) {
     }
 }
 
+static void check_moments_agree_with_float64(ws_dtype dtype, size_t n) {
+    void *arrays[1 + WS_HISTORY];
+    for (size_t i = 0; i < 1 + WS_HISTORY; ++i) {
+        arrays[i] = new_array(dtype, n, 1.0f);
+    }
+    const void *const stored[WS_HISTORY] = {arrays[1], arrays[2], arrays[3]};
+    ws_moments sums, oracle = {0};
+    ws_residual_moments(&executor, dtype, arrays[0], stored, n, &sums);
+    double magnitude = 0.0; /* products may cancel: their error is relative to what was added */
+    for (size_t i = 0; i < n; ++i) {
+        const double newest = (double)get(dtype, arrays[1], i);
+        const double middle = (double)get(dtype, arrays[2], i);
+        const double e = (double)get(dtype, arrays[0], i) - newest;
+        const double d1 = newest - middle;
+        const double d2 = middle - (double)get(dtype, arrays[3], i);
+        oracle.ee += e * e;
+        oracle.ed1 += e * d1;
+        oracle.ed2 += e * d2;
+        oracle.d1d1 += d1 * d1;
+        oracle.d1d2 += d1 * d2;
+        oracle.d2d2 += d2 * d2;
+        magnitude += e * e + d1 * d1 + d2 * d2;
+    }
+    const double results[] = {sums.ee, sums.ed1, sums.ed2, sums.d1d1, sums.d1d2, sums.d2d2};
+    const double expected[] = {oracle.ee,   oracle.ed1,  oracle.ed2,
+                               oracle.d1d1, oracle.d1d2, oracle.d2d2};
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); ++i) {
+        assert_true(fabs(results[i] - expected[i]) <= 1e-6 * magnitude);
+    }
+    ws_sums distance;
+    ws_residual_distance(&executor, dtype, arrays[0], arrays[1], n, &distance);
+    assert_same_double(sums.difference, distance.difference);
+    assert_same_double(sums.reference, distance.reference);
+    for (size_t i = 0; i < 1 + WS_HISTORY; ++i) {
+        free(arrays[i]);
+    }
+}
+
 static void moments_agree_with_float64(void **state) {
     (void)state;
-    for (int d = 0; d < WS_DTYPE_COUNT; ++d) {
-        const ws_dtype dtype = (ws_dtype)d;
-        for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); ++k) {
-            const size_t n = sizes[k];
-            void *arrays[1 + WS_HISTORY];
-            for (size_t i = 0; i < 1 + WS_HISTORY; ++i) {
-                arrays[i] = new_array(dtype, n, 1.0f);
-            }
-            const void *const stored[WS_HISTORY] = {arrays[1], arrays[2], arrays[3]};
-            ws_moments sums, oracle = {0};
-            ws_residual_moments(&executor, dtype, arrays[0], stored, n, &sums);
-            double magnitude = 0.0; /* products may cancel: their error is relative to what was added */
-            for (size_t i = 0; i < n; ++i) {
-                const double newest = (double)get(dtype, arrays[1], i);
-                const double middle = (double)get(dtype, arrays[2], i);
-                const double e = (double)get(dtype, arrays[0], i) - newest;
-                const double d1 = newest - middle;
-                const double d2 = middle - (double)get(dtype, arrays[3], i);
-                oracle.ee += e * e;
-                oracle.ed1 += e * d1;
-                oracle.ed2 += e * d2;
-                oracle.d1d1 += d1 * d1;
-                oracle.d1d2 += d1 * d2;
-                oracle.d2d2 += d2 * d2;
-                magnitude += e * e + d1 * d1 + d2 * d2;
-            }
-            const double results[] = {sums.ee, sums.ed1, sums.ed2, sums.d1d1, sums.d1d2, sums.d2d2};
-            const double expected[] = {oracle.ee,   oracle.ed1,  oracle.ed2,
-                                       oracle.d1d1, oracle.d1d2, oracle.d2d2};
-            for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); ++i) {
-                assert_true(fabs(results[i] - expected[i]) <= 1e-6 * magnitude);
-            }
-            ws_sums distance;
-            ws_residual_distance(&executor, dtype, arrays[0], arrays[1], n, &distance);
-            assert_same_double(sums.difference, distance.difference);
-            assert_same_double(sums.reference, distance.reference);
-            for (size_t i = 0; i < 1 + WS_HISTORY; ++i) {
-                free(arrays[i]);
-            }
-        }
-    }
+    check_every_length(check_moments_agree_with_float64);
 }
 
 int main(void) {
